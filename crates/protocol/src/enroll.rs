@@ -1,0 +1,105 @@
+//! Enrollment: what the node shows on port 9999, what it and the gateway say over the WebSocket,
+//! and what `orama node enroll` posts. One WebSocket text frame carries one JSON object.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Redacted;
+
+/// Path of the gateway's WebSocket that an enrolling node opens.
+pub const ENROLL_SOCKET_PATH: &str = "/v1/node/enroll/socket";
+/// Version of the messages in this file.
+pub const ENROLL_PROTOCOL: u32 = 1;
+/// Largest text frame either side takes, in bytes.
+pub const ENROLL_FRAME_LIMIT_BYTES: usize = 256 * 1024;
+
+/// `GET http://<node>:9999/` with `Accept: application/json` or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationCode {
+    /// 8 characters of Crockford base32.
+    pub code: String,
+    /// RFC 3339, UTC.
+    pub expires: String,
+}
+
+/// Node to gateway.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum NodeMessage {
+    /// First frame on the socket; also sent again when the code changes.
+    Hello {
+        protocol: u32,
+        code: String,
+        /// Base64 of 32 bytes, as `wg pubkey` prints it.
+        wireguard_public_key: String,
+        /// UDP port the node listens on.
+        wireguard_port: u16,
+        version: String,
+        arch: String,
+    },
+    /// The configuration was taken and is well formed; the agent token goes to the gateway once, here.
+    Accepted { agent_token: Redacted },
+    /// The configuration was refused; the node stays in enrollment mode.
+    Refused { reason: String },
+    /// A provisioning step was begun, for the operator's eyes.
+    Progress { step: String },
+    /// The volume is made, shares are stored and committed.
+    Provisioned,
+    /// Provisioning failed; the node stays in enrollment mode with a new code.
+    Failed { reason: String },
+}
+
+/// Gateway to node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum GatewayMessage {
+    /// The hello was understood; the code is registered and waits for an operator.
+    Waiting,
+    /// The hello was refused, for example because the code is taken: make a new one.
+    Rejected { reason: String },
+    Configure { config: NodeConfig },
+    /// The node's row is stored and its WireGuard peer is set: go on.
+    Registered,
+    /// The operator's side gave up; stay in enrollment mode.
+    Aborted { reason: String },
+}
+
+/// Configuration that a node receives, on the socket or by sealed push.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeConfig {
+    /// `node-<wg ip>`, for example `node-10.0.0.4`.
+    pub node_id: String,
+    /// wg-quick text. Without a `PrivateKey` line the node uses the key it made itself.
+    pub wireguard_config: String,
+    pub cluster_secret: Redacted,
+    pub peers: Vec<ConfigPeer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigPeer {
+    pub wg_ip: String,
+    pub node_id: String,
+    /// Whether a vault-guardian listens there. Existing gateways do not say: every peer has one.
+    #[serde(default = "yes")]
+    pub guardian: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `POST <gateway>/v1/node/enroll` by the operator, with `Authorization: Bearer <invite token>`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct EnrollRequest {
+    pub code: String,
+    pub token: Redacted,
+    /// IPv4 address of the node as the operator reaches it; becomes its WireGuard endpoint.
+    pub node_ip: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollResponse {
+    /// `enrolled`.
+    pub status: String,
+    pub node_id: String,
+    pub wg_ip: String,
+}

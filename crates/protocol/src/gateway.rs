@@ -1,0 +1,63 @@
+//! The gateway's operator API: HTTPS, `Authorization: Bearer <admin API key>` on every call.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Redacted;
+
+/// `POST /v1/node/invite`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InviteRequest {
+    /// Lifetime of the invite, seconds; 60 to 30 days.
+    pub expiry_seconds: u64,
+    /// Who asked, for the record; at most 64 characters.
+    #[serde(default)]
+    pub created_by: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InviteResponse {
+    /// 32 random bytes in hex, shown once; the gateway keeps its SHA-256.
+    pub token: Redacted,
+    /// RFC 3339, UTC.
+    pub expires: String,
+}
+
+/// `POST /v1/node/leave`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LeaveRequest {
+    pub node_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveResponse {
+    /// `removed`.
+    pub status: String,
+    pub wg_ip: String,
+}
+
+/// `GET /v1/fleet/report`: what `orama monitor report` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FleetReport {
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub nodes: Vec<NodeReport>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeReport {
+    pub node_id: String,
+    pub wg_ip: String,
+    pub public_ip: String,
+    /// `agent` (an OramaOS node), or `peer` (a gateway or guardian host without an agent).
+    pub role: String,
+    pub reachable: bool,
+    pub healthy: bool,
+    /// `enrolling` until the node has provisioned its volume, then its phase.
+    pub phase: String,
+    pub version: String,
+    pub uptime_seconds: Option<u64>,
+    /// Names of services that are not healthy.
+    pub unhealthy_services: Vec<String>,
+    /// Last provisioning step or failure reported by the node.
+    pub detail: String,
+}

@@ -1,0 +1,31 @@
+//! Wire types shared by the agent, the gateway, the guardian and the `orama` command.
+//! Owns field names and bounds only: no I/O, no logic, no crypto. Never used as actix messages.
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod enroll;
+pub mod gateway;
+pub mod guardian;
+pub mod mesh_control;
+mod redacted;
+
+pub use redacted::Redacted;
+
+/// TCP port of the agent's API on the node's WireGuard address.
+pub const AGENT_PORT: u16 = 9998;
+/// TCP port of the registration-code server, open only until enrollment completes.
+pub const ENROLL_PORT: u16 = 9999;
+/// Default TCP port of a vault-guardian on its peer's WireGuard address.
+pub const GUARDIAN_PORT: u16 = 7500;
+/// Default UDP port of WireGuard.
+pub const WIREGUARD_PORT: u16 = 51820;
+/// Largest request or response body that any of our HTTP endpoints takes, in bytes.
+pub const BODY_LIMIT_BYTES: usize = 1 << 20;
+
+/// `{"error": "..."}`: the body of every failed request, on every API.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ErrorBody {
+    /// What was wrong and with what, for a person.
+    pub error: String,
+}
