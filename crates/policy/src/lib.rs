@@ -1,1 +1,60 @@
-//! Placeholder head.
+//! A service profile: TOML text in, a [`Policy`] out, or an error that names file, line and column.
+//!
+//! Owns the schema, the named syscall sets, the variables and the start order. It starts nothing and looks at
+//! nothing but the policy files: whether a binary exists or a kernel can do it is the sandbox's business.
+#![forbid(unsafe_code)]
+
+mod check;
+mod error;
+mod fields;
+mod load;
+mod names;
+mod order;
+mod raw;
+mod rules;
+mod sets;
+mod spec;
+mod template;
+
+use std::ops::Deref;
+
+pub use error::PolicyError;
+pub use load::{Loaded, Refused, load_dir};
+pub use names::{Capability, Device, Signal};
+pub use rules::{Action, Comparison, Condition, Denial, Mode, Origin, Rule, Seccomp, Sysno};
+pub use sets::Sets;
+pub use spec::{
+    CgroupLimits, Filesystem, Liveness, Namespaces, Probe, Readiness, Restart, Rlimit, Spec, Stop,
+};
+pub use template::{Template, Variable, Variables};
+
+/// The only schema version there is. A file that says another one is refused, never guessed at.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Largest policy or set file in bytes. The real ones are under 8 KiB; this only bounds the parser's work.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// A validated policy. It can only be made by [`Policy::parse`], so holding one is the proof of validity;
+/// its fields are read through [`Spec`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy(Spec);
+
+impl Policy {
+    /// Parses and validates one file; the first error in the order of the text. `file` is only used in messages.
+    pub fn parse(file: &str, text: &str, sets: &Sets) -> Result<Policy, PolicyError> {
+        Policy::check(file, text, sets).map_err(|mut errors| errors.swap_remove(0))
+    }
+
+    /// As [`Policy::parse`], but with every error that could be found, in the order of the text. Never empty.
+    pub fn check(file: &str, text: &str, sets: &Sets) -> Result<Policy, Vec<PolicyError>> {
+        check::policy(file, text, sets).map(Policy)
+    }
+}
+
+impl Deref for Policy {
+    type Target = Spec;
+
+    fn deref(&self) -> &Spec {
+        &self.0
+    }
+}

@@ -1,0 +1,336 @@
+//! From the TOML schema to a [`Spec`]: ranges, names, paths, addresses, defaults. Every error is collected.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use crate::error::{PolicyError, Report, deserialize, did_you_mean};
+use crate::fields::{
+    MAX_ENTRIES, bounded, number, one_of, path, seconds, service_name, shown_path, template,
+};
+use crate::names::{Capability, Device, Signal};
+use crate::rules::{self, Action, Mode, Seccomp};
+use crate::spec::{
+    CgroupLimits, Filesystem, Liveness, Namespaces, Probe, Readiness, Restart, Rlimit, Spec, Stop,
+};
+use crate::template::Template;
+use crate::{SCHEMA_VERSION, Sets, raw};
+
+/// Size of the private /tmp unless the policy says otherwise, in bytes.
+const DEFAULT_TMP_BYTES: u64 = 64 << 20;
+/// Open files unless the policy says otherwise: enough for a busy server, not enough to exhaust the kernel.
+const DEFAULT_NOFILE: u64 = 65_536;
+
+pub(crate) fn policy(file: &str, text: &str, sets: &Sets) -> Result<Spec, Vec<PolicyError>> {
+    let raw: raw::File = deserialize(file, text).map_err(|error| vec![error])?;
+    let mut report = Report::new(file, text);
+    let spec = spec(&mut report, raw, sets);
+    report.finish().map(|()| spec)
+}
+
+fn spec(report: &mut Report<'_>, raw: raw::File, sets: &Sets) -> Spec {
+    if *raw.version.get_ref() != i64::from(SCHEMA_VERSION) {
+        report.add(raw.version.span(), format!("`version` must be {SCHEMA_VERSION}"));
+    }
+    let name = service_name(report, "name", &raw.name);
+    let filesystem = filesystem(report, &raw.filesystem);
+    let has_data = !filesystem.writable.is_empty();
+    let (uid, gid) = user(report, &raw.user);
+    Spec {
+        description: raw.description,
+        binary: path(report, "binary", &raw.binary),
+        args: bounded(report, &raw.arguments, "arguments")
+            .map(|text| template(report, text, has_data))
+            .collect(),
+        env: environment(report, &raw.environment, has_data),
+        hostname: match &raw.hostname {
+            Some(hostname) => service_name(report, "hostname", hostname),
+            None => name.clone(),
+        },
+        uid,
+        gid,
+        order: number(report, "order", &raw.order, 0..=10_000, 100) as u32,
+        after: after(report, &name, &raw.after),
+        readiness: readiness(report, &raw.readiness, has_data),
+        liveness: liveness(report, &raw.liveness, has_data),
+        restart: restart(report, &raw.restart),
+        stop: stop(report, &raw.stop),
+        namespaces: namespaces(report, &raw.namespaces),
+        capabilities: capabilities(report, &raw.capabilities.ambient),
+        limits: rlimits(report, &raw.rlimits),
+        cgroup: cgroup(report, &raw.cgroup),
+        seccomp: seccomp(report, &raw.seccomp, sets),
+        filesystem,
+        name,
+    }
+}
+
+fn user(report: &mut Report<'_>, user: &Spanned<raw::User>) -> (u32, u32) {
+    let uid = &user.get_ref().uid;
+    let gid = user.get_ref().gid.as_ref().unwrap_or(uid);
+    let mut id = |what: &str, value: &Spanned<i64>| match *value.get_ref() {
+        0 => {
+            report.add(value.span(), format!("`{what}` is 0: a service never runs as root"));
+            0
+        }
+        // 65534 is nobody, which other things map to; above are the kernel's reserved values.
+        number @ 1..65_534 => number as u32,
+        _ => {
+            report.add(value.span(), format!("`{what}` must be 1 to 65533"));
+            0
+        }
+    };
+    (id("uid", uid), id("gid", gid))
+}
+
+fn environment(
+    report: &mut Report<'_>,
+    entries: &BTreeMap<Spanned<String>, Spanned<String>>,
+    has_data: bool,
+) -> BTreeMap<String, Template> {
+    let mut environment = BTreeMap::new();
+    for (name, value) in entries.iter().take(MAX_ENTRIES) {
+        let text = name.get_ref();
+        let good = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && text.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+        if !good || text.starts_with("LD_") {
+            report.add(name.span(), format!("`{text}` cannot be an environment variable here"));
+        }
+        environment.insert(text.clone(), template(report, value, has_data));
+    }
+    environment
+}
+
+fn after(report: &mut Report<'_>, name: &str, list: &[Spanned<String>]) -> Vec<String> {
+    bounded(report, list, "after")
+        .map(|dependency| {
+            if dependency.get_ref() == name {
+                report.add(dependency.span(), "a service cannot start after itself");
+            }
+            service_name(report, "after", dependency)
+        })
+        .collect()
+}
+
+fn probe(
+    report: &mut Report<'_>,
+    whole: Range<usize>,
+    tcp: &Option<Spanned<String>>,
+    http: &Option<Spanned<String>>,
+    has_data: bool,
+) -> Option<Probe> {
+    match (tcp, http) {
+        (Some(address), None) => {
+            address_shape(report, address, address.get_ref());
+            Some(Probe::Tcp(template(report, address, has_data)))
+        }
+        (None, Some(url)) => {
+            match url.get_ref().strip_prefix("http://") {
+                Some(rest) => {
+                    let authority = rest.split('/').next().unwrap_or("");
+                    address_shape(report, url, authority);
+                }
+                None => report.add(url.span(), "only http:// addresses can be probed"),
+            }
+            Some(Probe::Http(template(report, url, has_data)))
+        }
+        _ => {
+            report.add(whole, "give exactly one of `tcp` and `http`");
+            None
+        }
+    }
+}
+
+/// `host:port`, where the host is an address, `localhost` or `${wg_ip}`.
+fn address_shape(report: &mut Report<'_>, field: &Spanned<String>, authority: &str) {
+    let plain = authority.replace("${wg_ip}", "127.0.0.1");
+    let with_ip = plain.replacen("localhost:", "127.0.0.1:", 1);
+    let port = with_ip.parse::<std::net::SocketAddr>().map(|address| address.port());
+    if !matches!(port, Ok(1..)) {
+        report.add_with(
+            field.span(),
+            format!("`{authority}` is not an address and port"),
+            "as in 127.0.0.1:6001 or ${wg_ip}:4001".to_owned(),
+        );
+    }
+}
+
+fn readiness(report: &mut Report<'_>, table: &Option<Spanned<raw::Readiness>>, has_data: bool) -> Readiness {
+    let Some(table) = table else { return Readiness::None };
+    let raw = table.get_ref();
+    let timeout = seconds(report, "timeout_seconds", &raw.timeout_seconds, 60);
+    match probe(report, table.span(), &raw.tcp, &raw.http, has_data) {
+        Some(probe) => Readiness::Probe { probe, timeout },
+        None => Readiness::None,
+    }
+}
+
+fn liveness(
+    report: &mut Report<'_>,
+    table: &Option<Spanned<raw::Liveness>>,
+    has_data: bool,
+) -> Option<Liveness> {
+    let table = table.as_ref()?;
+    let raw = table.get_ref();
+    let interval = seconds(report, "interval_seconds", &raw.interval_seconds, 10);
+    let timeout = seconds(report, "timeout_seconds", &raw.timeout_seconds, 5);
+    let failures = number(report, "failures", &raw.failures, 1..=1000, 3) as u32;
+    let probe = probe(report, table.span(), &raw.tcp, &raw.http, has_data)?;
+    Some(Liveness { probe, interval, timeout, failures })
+}
+
+fn restart(report: &mut Report<'_>, raw: &raw::Restart) -> Restart {
+    let initial = number(report, "initial_ms", &raw.initial_ms, 10..=3_600_000, 500);
+    let maximum = number(report, "maximum_ms", &raw.maximum_ms, 10..=3_600_000, 30_000);
+    if let Some(field) = raw.maximum_ms.as_ref().filter(|_| maximum < initial) {
+        report.add(field.span(), format!("`maximum_ms` is below `initial_ms` ({initial})"));
+    }
+    Restart {
+        initial: Duration::from_millis(initial),
+        maximum: Duration::from_millis(maximum.max(initial)),
+        intensity: number(report, "intensity", &raw.intensity, 1..=1000, 5) as u32,
+        window: seconds(report, "window_seconds", &raw.window_seconds, 300),
+    }
+}
+
+fn stop(report: &mut Report<'_>, raw: &raw::Stop) -> Stop {
+    let signal = raw.signal.as_ref().map_or(Signal::Term, |signal| {
+        one_of(report, "signal", &Signal::ALL, signal).unwrap_or(Signal::Term)
+    });
+    Stop { signal, grace: seconds(report, "grace_seconds", &raw.grace_seconds, 10) }
+}
+
+fn filesystem(report: &mut Report<'_>, raw: &raw::Filesystem) -> Filesystem {
+    let writable: Vec<PathBuf> =
+        bounded(report, &raw.writable, "writable").map(|text| shown_path(report, "writable", text)).collect();
+    let readable: Vec<PathBuf> =
+        bounded(report, &raw.readable, "readable").map(|text| shown_path(report, "readable", text)).collect();
+    for (index, text) in raw.writable.iter().enumerate().take(MAX_ENTRIES) {
+        let path = &writable[index];
+        let others = writable.iter().enumerate().filter(|(other, _)| *other != index);
+        if let Some((_, outer)) = others
+            .map(|(i, p)| (i, p))
+            .find(|(other, outer)| path.starts_with(outer) && (path != *outer || *other < index))
+        {
+            let what = format!("`{}` already lies inside writable `{}`", path.display(), outer.display());
+            report.add(text.span(), what);
+        }
+        if readable.iter().any(|readable| readable == path) {
+            report.add(text.span(), format!("`{}` is both writable and readable", path.display()));
+        }
+    }
+    let devices = match &raw.devices {
+        None => Device::ALL.map(|(_, device)| device).to_vec(),
+        Some(list) => list
+            .iter()
+            .take(MAX_ENTRIES)
+            .filter_map(|name| one_of(report, "device", &Device::ALL, name))
+            .collect(),
+    };
+    let tmp_bytes = number(report, "tmp_bytes", &raw.tmp_bytes, 4096..=1 << 40, DEFAULT_TMP_BYTES);
+    Filesystem { writable, readable, tmp_bytes, devices }
+}
+
+fn namespaces(report: &mut Report<'_>, raw: &raw::Namespaces) -> Namespaces {
+    if let Some(mount) = raw.mount.as_ref().filter(|mount| !*mount.get_ref()) {
+        report.add(mount.span(), "the mount namespace cannot be turned off: [filesystem] needs it");
+    }
+    Namespaces {
+        uts: raw.uts.unwrap_or(true),
+        ipc: raw.ipc.unwrap_or(true),
+        pid: raw.pid.unwrap_or(false),
+        net: raw.net.unwrap_or(false),
+    }
+}
+
+fn capabilities(report: &mut Report<'_>, list: &[Spanned<String>]) -> Vec<Capability> {
+    let mut found = Vec::new();
+    for name in list.iter().take(MAX_ENTRIES) {
+        match one_of(report, "capability", &Capability::ALL, name) {
+            Some(capability) if found.contains(&capability) => {
+                report.add(name.span(), format!("`{}` is listed twice", name.get_ref()));
+            }
+            Some(capability) => found.push(capability),
+            None => {}
+        }
+    }
+    found
+}
+
+fn rlimits(report: &mut Report<'_>, raw: &raw::Rlimits) -> Vec<Rlimit> {
+    let bytes = 0..=1 << 50;
+    let mut limits = vec![
+        Rlimit::Nofile(number(report, "nofile", &raw.nofile, 3..=1 << 20, DEFAULT_NOFILE)),
+        // No core files: they would hold secrets, and there is nobody to read them.
+        Rlimit::CoreBytes(number(report, "core_bytes", &raw.core_bytes, bytes.clone(), 0)),
+    ];
+    let mut add = |field: &str, value: &Option<Spanned<i64>>, make: fn(u64) -> Rlimit| {
+        if value.is_some() {
+            limits.push(make(number(report, field, value, bytes.clone(), 0)));
+        }
+    };
+    add("nproc", &raw.nproc, Rlimit::Nproc);
+    add("memlock_bytes", &raw.memlock_bytes, Rlimit::MemlockBytes);
+    add("fsize_bytes", &raw.fsize_bytes, Rlimit::FsizeBytes);
+    add("stack_bytes", &raw.stack_bytes, Rlimit::StackBytes);
+    limits
+}
+
+fn cgroup(report: &mut Report<'_>, raw: &raw::Cgroup) -> CgroupLimits {
+    let mut limit = |field: &str, value: &Option<Spanned<i64>>, range| {
+        value.as_ref().map(|_| number(report, field, value, range, 0))
+    };
+    CgroupLimits {
+        memory_bytes: limit("memory_bytes", &raw.memory_bytes, 1 << 20..=1 << 50),
+        pids: limit("pids", &raw.pids, 1..=4_194_304),
+        cpu_weight: limit("cpu_weight", &raw.cpu_weight, 1..=10_000),
+        cpu_quota_percent: limit("cpu_quota_percent", &raw.cpu_quota_percent, 1..=100_000),
+        io_weight: limit("io_weight", &raw.io_weight, 1..=10_000),
+    }
+}
+
+fn seccomp(report: &mut Report<'_>, raw: &raw::Seccomp, sets: &Sets) -> Seccomp {
+    let modes = [("audit", Mode::Audit), ("enforce", Mode::Enforce)];
+    let mode = one_of(report, "mode", &modes, &raw.mode).unwrap_or(Mode::Enforce);
+    let mut allow = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
+    for name in raw.sets.iter().take(MAX_ENTRIES) {
+        if seen.contains(&name.get_ref().as_str()) {
+            report.add(name.span(), format!("set `{}` is listed twice", name.get_ref()));
+            continue;
+        }
+        seen.push(name.get_ref());
+        match sets.get(name.get_ref()) {
+            Some(Ok(rules)) => allow.extend_from_slice(rules),
+            Some(Err(reason)) => report.add(name.span(), format!("set is broken: {reason}")),
+            None => {
+                let hint = did_you_mean(name.get_ref(), sets.names())
+                    .unwrap_or_else(|| "no such file in sets/".to_owned());
+                report.add_with(name.span(), format!("unknown set `{}`", name.get_ref()), hint);
+            }
+        }
+    }
+    allow.extend(rules::allow(report, None, &raw.allow));
+    Seccomp { mode, default_action: default_action(report, raw), allow, deny: rules::deny(report, &raw.deny) }
+}
+
+fn default_action(report: &mut Report<'_>, raw: &raw::Seccomp) -> Action {
+    let kinds = [("kill", false), ("errno", true)];
+    let errno = raw
+        .default_action
+        .as_ref()
+        .and_then(|action| one_of(report, "default_action", &kinds, action))
+        .unwrap_or(false);
+    match (&raw.errno, errno) {
+        (Some(name), true) => Action::Errno(rules::errno(report, name)),
+        (None, true) => Action::Errno(1),
+        (Some(name), false) => {
+            report.add(name.span(), "`errno` only goes with default_action = \"errno\"");
+            Action::Kill
+        }
+        (None, false) => Action::Kill,
+    }
+}

@@ -1,0 +1,169 @@
+//! Closed lists of kernel names that a policy may use: signals, devices, capabilities, errno, argument constants.
+//! Numbers are those of x86-64 Linux UAPI headers.
+
+/// How a service is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Term,
+    Int,
+    Quit,
+    Hup,
+    Usr1,
+    Usr2,
+}
+
+impl Signal {
+    pub(crate) const ALL: [(&'static str, Signal); 6] = [
+        ("SIGTERM", Signal::Term),
+        ("SIGINT", Signal::Int),
+        ("SIGQUIT", Signal::Quit),
+        ("SIGHUP", Signal::Hup),
+        ("SIGUSR1", Signal::Usr1),
+        ("SIGUSR2", Signal::Usr2),
+    ];
+
+    pub fn number(self) -> i32 {
+        match self {
+            Signal::Hup => 1,
+            Signal::Int => 2,
+            Signal::Quit => 3,
+            Signal::Usr1 => 10,
+            Signal::Usr2 => 12,
+            Signal::Term => 15,
+        }
+    }
+}
+
+/// Device nodes that a service may have in its /dev. No terminal, no disk, no memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Device {
+    Null,
+    Zero,
+    Full,
+    Random,
+    Urandom,
+}
+
+impl Device {
+    pub const ALL: [(&'static str, Device); 5] = [
+        ("null", Device::Null),
+        ("zero", Device::Zero),
+        ("full", Device::Full),
+        ("random", Device::Random),
+        ("urandom", Device::Urandom),
+    ];
+
+    /// The name below /dev.
+    pub fn name(self) -> &'static str {
+        match self {
+            Device::Null => "null",
+            Device::Zero => "zero",
+            Device::Full => "full",
+            Device::Random => "random",
+            Device::Urandom => "urandom",
+        }
+    }
+}
+
+/// A capability that a service may be given. Those that amount to root are not in the list, on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    NetBindService,
+    NetBroadcast,
+    NetRaw,
+    NetAdmin,
+    IpcLock,
+    SysNice,
+    SysResource,
+}
+
+impl Capability {
+    pub(crate) const ALL: [(&'static str, Capability); 7] = [
+        ("CAP_NET_BIND_SERVICE", Capability::NetBindService),
+        ("CAP_NET_BROADCAST", Capability::NetBroadcast),
+        ("CAP_NET_RAW", Capability::NetRaw),
+        ("CAP_NET_ADMIN", Capability::NetAdmin),
+        ("CAP_IPC_LOCK", Capability::IpcLock),
+        ("CAP_SYS_NICE", Capability::SysNice),
+        ("CAP_SYS_RESOURCE", Capability::SysResource),
+    ];
+
+    /// The bit number of linux/capability.h.
+    pub fn number(self) -> u32 {
+        match self {
+            Capability::NetBindService => 10,
+            Capability::NetBroadcast => 11,
+            Capability::NetAdmin => 12,
+            Capability::NetRaw => 13,
+            Capability::IpcLock => 14,
+            Capability::SysNice => 23,
+            Capability::SysResource => 24,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// What a refused system call may return.
+pub(crate) const ERRNO: [(&str, u32); 8] = [
+    ("EPERM", 1),
+    ("ENOENT", 2),
+    ("EACCES", 13),
+    ("ENODEV", 19),
+    ("EINVAL", 22),
+    ("ENOSYS", 38),
+    ("EOPNOTSUPP", 95),
+    ("EAFNOSUPPORT", 97),
+];
+
+/// Names for argument values.
+pub(crate) const CONSTANTS: [(&str, u64); 41] = [
+    ("AF_UNIX", 1),
+    ("AF_INET", 2),
+    ("AF_INET6", 10),
+    ("AF_NETLINK", 16),
+    ("AF_PACKET", 17),
+    ("SOCK_STREAM", 1),
+    ("SOCK_DGRAM", 2),
+    ("CLONE_NEW_ANY", 0x7e02_0000),
+    ("CLONE_VM", 0x100),
+    ("CLONE_THREAD", 0x1_0000),
+    ("PR_SET_PDEATHSIG", 1),
+    ("PR_GET_DUMPABLE", 3),
+    ("PR_SET_DUMPABLE", 4),
+    ("PR_SET_NAME", 15),
+    ("PR_GET_NAME", 16),
+    ("PR_CAPBSET_READ", 23),
+    ("PR_SET_NO_NEW_PRIVS", 38),
+    ("PR_SET_THP_DISABLE", 41),
+    ("PR_CAP_AMBIENT", 47),
+    ("PR_SET_VMA", 0x5356_4d41),
+    ("F_DUPFD", 0),
+    ("F_GETFD", 1),
+    ("F_SETFD", 2),
+    ("F_GETFL", 3),
+    ("F_SETFL", 4),
+    ("F_GETLK", 5),
+    ("F_SETLK", 6),
+    ("F_SETLKW", 7),
+    ("F_DUPFD_CLOEXEC", 1030),
+    ("FIONREAD", 0x541b),
+    ("FIONBIO", 0x5421),
+    ("FIOCLEX", 0x5451),
+    ("TCGETS", 0x5401),
+    ("TIOCGWINSZ", 0x5413),
+    ("PROT_READ", 1),
+    ("PROT_WRITE", 2),
+    ("PROT_EXEC", 4),
+    ("MAP_SHARED", 1),
+    ("MADV_DONTNEED", 4),
+    ("SIGKILL", 9),
+    ("SIGURG", 23),
+];
+
+/// Looks a name up in one of the lists.
+pub(crate) fn find<T: Copy>(list: &[(&'static str, T)], name: &str) -> Option<T> {
+    list.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+}
