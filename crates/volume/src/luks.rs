@@ -1,0 +1,424 @@
+//! The real data volume: a LUKS2 partition driven through cryptsetup, with an ext4 inside.
+//! Owns command lines and the order of checks. What a header or token means is decided in `header` and `seal`.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use orama_keyshare::VolumeKey;
+use zeroize::Zeroizing;
+
+use crate::header::{self, Leftover};
+use crate::program::{Finished, Run};
+use crate::seal::TOKEN_LIMIT_BYTES;
+use crate::uuid::{uuid_text, version_4};
+use crate::{
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, MacKey, MountError, OpenError,
+    Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError, mapper, mounting,
+};
+
+/// Name of the opened volume under /dev/mapper.
+pub const DEFAULT_MAPPER_NAME: &str = "orama-data";
+/// cryptsetup's lock folder, a constant of its build; it does not make the parent of its lock files itself.
+const LOCK_DIRECTORY: &str = "/run/cryptsetup";
+/// Exit code of cryptsetup for "no key available with this passphrase" (cryptsetup(8), return codes).
+const EXIT_WRONG_KEY: i32 = 2;
+/// Deadline of one cryptsetup call, in seconds. The slowest (luksFormat under emulation) takes about one second.
+const CRYPTSETUP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Deadline of mkfs.ext4, in seconds. With lazy tables it writes a few megabytes whatever the size of the disk.
+const MKFS_TIMEOUT: Duration = Duration::from_secs(300);
+/// Header text without our token: a keyslot, a segment, a digest and perhaps small foreign tokens, in bytes.
+const DUMP_LIMIT_BYTES: usize = 2 << 20;
+
+/// Where the helper programs lie.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    pub cryptsetup: PathBuf,
+    pub mkfs_ext4: PathBuf,
+}
+
+impl Default for Programs {
+    /// The places in the image.
+    fn default() -> Self {
+        Self { cryptsetup: "/usr/sbin/cryptsetup".into(), mkfs_ext4: "/usr/sbin/mkfs.ext4".into() }
+    }
+}
+
+/// A LUKS2 volume on a partition (or, for everything but open and mount, on a plain file).
+pub struct LuksVolume {
+    device: PathBuf,
+    root: PathBuf,
+    mapper_name: String,
+    programs: Programs,
+}
+
+impl LuksVolume {
+    /// The volume on `device`, to be mounted at `root`. Touches nothing yet.
+    pub fn new(device: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
+        Self {
+            device: device.into(),
+            root: root.into(),
+            mapper_name: DEFAULT_MAPPER_NAME.to_owned(),
+            programs: Programs::default(),
+        }
+    }
+
+    /// With helper programs from other places.
+    pub fn with_programs(mut self, programs: Programs) -> Self {
+        self.programs = programs;
+        self
+    }
+
+    /// Opened under another name than [`DEFAULT_MAPPER_NAME`].
+    pub fn with_mapper_name(mut self, name: impl Into<String>) -> Self {
+        self.mapper_name = name.into();
+        self
+    }
+
+    fn device_name(&self) -> String {
+        self.device.display().to_string()
+    }
+
+    fn mapper_path(&self) -> PathBuf {
+        Path::new("/dev/mapper").join(&self.mapper_name)
+    }
+
+    /// Runs cryptsetup on the device, which is always the last or last but one argument of the caller's list.
+    fn cryptsetup(
+        &self,
+        arguments: &[&str],
+        stdin: &[u8],
+        stdout_limit: usize,
+    ) -> Result<Finished, RunError> {
+        let program = &self.programs.cryptsetup;
+        Run { program, arguments, stdin, stdout_limit, timeout: CRYPTSETUP_TIMEOUT }.finish()
+    }
+
+    fn export_token(&self) -> Result<Finished, RunError> {
+        let device = self.device_name();
+        let arguments = ["token", "export", "--batch-mode", "--token-id", "0", "--json-file", "-", &device];
+        self.cryptsetup(&arguments, b"", TOKEN_LIMIT_BYTES + 1)
+    }
+
+    fn read_header(&self) -> io::Result<Option<header::BinaryHeader>> {
+        header::find(&File::open(&self.device)?)
+    }
+
+    fn damaged(&self, source: Damage) -> ProbeError {
+        ProbeError::Damaged { device: self.device_name(), source }
+    }
+
+    /// There is a header and no token came out of it: is that an unfinished volume or a broken one?
+    fn probe_without_token(&self, export_said: &str) -> Result<Probe, ProbeError> {
+        let device = self.device_name();
+        let dump = self
+            .cryptsetup(&["luksDump", "--batch-mode", "--dump-json-metadata", &device], b"", DUMP_LIMIT_BYTES)
+            .map_err(|source| ProbeError::Export { device: device.clone(), source })?;
+        if dump.code != 0 {
+            let read = |source| ProbeError::Read { device: device.clone(), source };
+            let file = File::open(&self.device).map_err(read)?;
+            return match header::leftover(&file).map_err(read)? {
+                Leftover::UnfinishedFormat => Ok(Probe::Unfinished {
+                    why: "formatting was cut off before the header was complete".to_owned(),
+                }),
+                Leftover::Damaged => Err(self.damaged(Damage::Header { why: dump.stderr })),
+            };
+        }
+        let metadata: Metadata = serde_json::from_slice(&dump.stdout)
+            .map_err(|source| self.damaged(Damage::TokenSyntax(source)))?;
+        if metadata.tokens.is_empty() {
+            return Ok(Probe::Unfinished { why: "the header carries no record of enrollment".to_owned() });
+        }
+        let slots: Vec<&str> = metadata.tokens.keys().map(String::as_str).collect();
+        let what = format!("tokens in slots {} (exporting slot 0: {export_said})", slots.join(", "));
+        Err(self.damaged(Damage::UnexpectedToken { what }))
+    }
+
+    /// The command line of luksFormat. Every choice is written down in docs/formats.md.
+    fn format_arguments<'a>(&'a self, uuid: &'a str, device: &'a str) -> [&'a str; 26] {
+        [
+            "luksFormat",
+            "--batch-mode",
+            "--type",
+            "luks2",
+            "--cipher",
+            "aes-xts-plain64",
+            "--key-size",
+            "512",
+            "--sector-size",
+            "4096",
+            "--hash",
+            "sha256",
+            // The key has 256 bits of entropy: a slow derivation would protect nothing and cost every boot.
+            "--pbkdf",
+            "pbkdf2",
+            "--pbkdf-force-iterations",
+            "1000",
+            // Room for the record of 250 peers, twice over.
+            "--luks2-metadata-size",
+            "1m",
+            "--luks2-keyslots-size",
+            "2m",
+            "--uuid",
+            uuid,
+            "--key-file",
+            "-",
+            "--keyfile-size=32",
+            device,
+        ]
+    }
+
+    /// The mapping of our name, and whether it is our volume.
+    fn active(&self, uuid: [u8; 16]) -> io::Result<Active> {
+        Ok(match mapper::find(Path::new("/sys"), &self.mapper_name)? {
+            None => Active::No,
+            Some(mapping) if mapping.is_volume(uuid, &self.mapper_name) => Active::Ours,
+            Some(mapping) => Active::Other(mapping.dm_uuid),
+        })
+    }
+
+    fn key_checked(&self, finished: Result<Finished, RunError>) -> Result<(), OpenError> {
+        let run = |source| OpenError::Run { device: self.device_name(), source };
+        let finished = finished.map_err(run)?;
+        if finished.code == EXIT_WRONG_KEY {
+            return Err(OpenError::WrongKey { device: self.device_name() });
+        }
+        finished.success(&self.programs.cryptsetup).map_err(run)?;
+        Ok(())
+    }
+
+    fn sync_device(&self) -> io::Result<()> {
+        File::open(&self.device)?.sync_all()
+    }
+}
+
+enum Active {
+    No,
+    Ours,
+    Other(String),
+}
+
+/// The only member of the header's JSON that we look at.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    tokens: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+impl DataVolume for LuksVolume {
+    fn probe(&self) -> Result<Probe, ProbeError> {
+        let device = self.device_name();
+        let read = |source| ProbeError::Read { device: device.clone(), source };
+        match self.read_header().map_err(read)? {
+            None => return Ok(Probe::Blank),
+            Some(found) if found.version != 2 => {
+                let why = format!("LUKS version {}, which this agent does not make", found.version);
+                return Err(self.damaged(Damage::Header { why }));
+            }
+            Some(_) => {}
+        }
+        let export = self.export_token().map_err(|source| match source {
+            RunError::OutputTooLong { .. } => self.damaged(Damage::TokenTooLong { limit: TOKEN_LIMIT_BYTES }),
+            source => ProbeError::Export { device: device.clone(), source },
+        })?;
+        if export.code != 0 {
+            return self.probe_without_token(&export.stderr);
+        }
+        let (state, sealed) =
+            SealedRecord::from_token_json(&export.stdout).map_err(|source| self.damaged(source))?;
+        // Read again: cryptsetup has by now repaired a first copy that was broken.
+        let header_uuid = self.read_header().map_err(read)?.and_then(|found| found.uuid);
+        if header_uuid != Some(state.volume_uuid) {
+            return Err(self.damaged(Damage::OtherVolume {
+                token: uuid_text(state.volume_uuid),
+                header: header_uuid.map_or_else(|| "of no readable UUID".to_owned(), uuid_text),
+            }));
+        }
+        Ok(Probe::Enrolled { state, sealed })
+    }
+
+    fn format(&self, key: &VolumeKey) -> Result<[u8; 16], FormatError> {
+        let device = self.device_name();
+        match self.probe() {
+            Ok(Probe::Blank | Probe::Unfinished { .. }) => {}
+            Ok(Probe::Enrolled { .. }) => return Err(FormatError::Enrolled { device }),
+            Err(source) => return Err(FormatError::Probe { device, source }),
+        }
+        let write = |source| FormatError::Write { device: device.clone(), source };
+        if mapper::find(Path::new("/sys"), &self.mapper_name).map_err(write)?.is_some() {
+            return Err(FormatError::InUse { device, mapper: self.mapper_name.clone() });
+        }
+        let mut random = [0; 16];
+        getrandom::fill(&mut random)
+            .map_err(|source| FormatError::Random { device: device.clone(), source: RandomError(source) })?;
+        let uuid = version_4(random);
+        make_lock_directory(&self.device).map_err(write)?;
+        self.cryptsetup(&self.format_arguments(&uuid_text(uuid), &device), key.expose(), 4096)
+            .and_then(|finished| finished.success(&self.programs.cryptsetup))
+            .map_err(|source| FormatError::Run { device: device.clone(), source })?;
+        self.sync_device().map_err(write)?;
+        Ok(uuid)
+    }
+
+    fn test_key(&self, key: &VolumeKey) -> Result<(), OpenError> {
+        let device = self.device_name();
+        let arguments =
+            ["open", "--test-passphrase", "--type", "luks2", "--key-file", "-", "--keyfile-size=32", &device];
+        self.key_checked(self.cryptsetup(&arguments, key.expose(), 4096))
+    }
+
+    fn open(&self, key: &VolumeKey) -> Result<(), OpenError> {
+        let device = self.device_name();
+        let facts = |source| OpenError::Facts { device: device.clone(), source };
+        if let Some(uuid) = self.read_header().map_err(facts)?.and_then(|found| found.uuid) {
+            match self.active(uuid).map_err(facts)? {
+                Active::No => {}
+                Active::Ours => return self.test_key(key),
+                Active::Other(other) => {
+                    return Err(OpenError::NameTaken { device, mapper: self.mapper_name.clone(), other });
+                }
+            }
+        }
+        make_lock_directory(&self.device)
+            .map_err(|source| OpenError::LockDirectory { path: LOCK_DIRECTORY.to_owned(), source })?;
+        let name = &self.mapper_name;
+        let arguments = ["open", "--type", "luks2", "--key-file", "-", "--keyfile-size=32", &device, name];
+        self.key_checked(self.cryptsetup(&arguments, key.expose(), 4096))
+    }
+
+    fn make_filesystem(&self) -> Result<(), FilesystemError> {
+        let path = self.mapper_path();
+        let device = path.display().to_string();
+        if !path.exists() {
+            return Err(FilesystemError::NotOpen { device });
+        }
+        let arguments = mkfs_arguments(&device);
+        Run {
+            program: &self.programs.mkfs_ext4,
+            arguments: &arguments,
+            stdin: b"",
+            stdout_limit: 1 << 16,
+            timeout: MKFS_TIMEOUT,
+        }
+        .finish()
+        .and_then(|finished| finished.success(&self.programs.mkfs_ext4))
+        .map_err(|source| FilesystemError::Run { device: device.clone(), source })?;
+        File::open(&path)
+            .and_then(|file| file.sync_all())
+            .map_err(|source| FilesystemError::Write { device, source })
+    }
+
+    fn mount(&self) -> Result<(), MountError> {
+        let path = self.mapper_path();
+        let device = path.display().to_string();
+        let mapping = mapper::find(Path::new("/sys"), &self.mapper_name)
+            .map_err(MountError::MountTable)?
+            .ok_or_else(|| MountError::NotOpen { device: device.clone() })?;
+        let root = self.root.display().to_string();
+        match mounting::mounted_at(&self.root).map_err(MountError::MountTable)? {
+            Some(mounted) if mounted.device_number == mapping.device_number => Ok(()),
+            // Something else is below (a tmpfs of an early boot stage would be our own bug): do not hide it.
+            Some(mounted) => Err(MountError::RootTaken { root, other: mounted.source }),
+            None => mounting::mount_ext4(&path, &self.root).map_err(|source| MountError::Mount {
+                device,
+                root,
+                source,
+            }),
+        }
+    }
+
+    fn unmount_and_close(&self) -> Result<(), CloseError> {
+        let mapper = self.mapper_name.clone();
+        let Some(mapping) = mapper::find(Path::new("/sys"), &self.mapper_name)
+            .map_err(|source| CloseError::Facts { mapper: mapper.clone(), source })?
+        else {
+            return Ok(());
+        };
+        let mounted = mounting::mounted_at(&self.root).map_err(CloseError::MountTable)?;
+        if mounted.is_some_and(|mounted| mounted.device_number == mapping.device_number) {
+            let root = self.root.display().to_string();
+            mounting::unmount(&self.root).map_err(|source| CloseError::Unmount { root, source })?;
+        }
+        self.cryptsetup(&["close", &self.mapper_name], b"", 4096)
+            .and_then(|finished| finished.success(&self.programs.cryptsetup))
+            .map_err(|source| CloseError::Run { mapper, source })?;
+        Ok(())
+    }
+
+    fn write_early_state(&self, state: &EarlyState, mac_key: &MacKey) -> Result<(), WriteStateError> {
+        let device = self.device_name();
+        let device_error = |source| WriteStateError::Device { device: device.clone(), source };
+        let found = self.read_header().map_err(device_error)?;
+        let header_uuid = found
+            .and_then(|found| found.uuid)
+            .ok_or_else(|| WriteStateError::NoHeader { device: device.clone() })?;
+        if header_uuid != state.volume_uuid {
+            let (state, header) = (uuid_text(state.volume_uuid), uuid_text(header_uuid));
+            return Err(WriteStateError::OtherVolume { device, state, header });
+        }
+        let json: Zeroizing<Vec<u8>> =
+            SealedRecord::seal(state, mac_key).map_err(WriteStateError::State)?.token_json();
+        make_lock_directory(&self.device).map_err(device_error)?;
+        let arguments = [
+            "token",
+            "import",
+            "--batch-mode",
+            "--token-id",
+            "0",
+            "--json-file",
+            "-",
+            "--token-replace",
+            &device,
+        ];
+        self.cryptsetup(&arguments, &json, 4096)
+            .and_then(|finished| finished.success(&self.programs.cryptsetup))
+            .map_err(|source| WriteStateError::Import { device: device.clone(), source })?;
+        self.sync_device().map_err(device_error)?;
+        let stored = self
+            .export_token()
+            .and_then(|finished| finished.success(&self.programs.cryptsetup))
+            .map_err(|source| WriteStateError::ReadBack { device: device.clone(), source })?;
+        if *stored == *json { Ok(()) } else { Err(WriteStateError::NotStored { device }) }
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+/// The command line of mkfs.ext4.
+///
+/// Nothing is written up front that can wait: the volume key is new, so what lies under inode tables and journal is
+/// noise. The kernel tells unused inode tables by their group checksums and clears them later at a tenth of the disk's
+/// pace; journal recovery stops at the first block without its magic number and sequence. `nodiscard`: dm-crypt passes
+/// none on, so trying is wasted time. `-m 1`: root keeps 1 % so that services cannot fill the agent's own files out.
+/// Sizes are named because the image has no mke2fs.conf that could name them.
+fn mkfs_arguments(device: &str) -> [&str; 13] {
+    [
+        "-F",
+        "-q",
+        "-t",
+        "ext4",
+        "-b",
+        "4096",
+        "-m",
+        "1",
+        "-L",
+        "orama-data",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        device,
+    ]
+}
+
+/// cryptsetup locks block devices (not files) by a file in this folder and fails when the folder is not there.
+fn make_lock_directory(device: &Path) -> io::Result<()> {
+    if !device.metadata()?.file_type().is_block_device() {
+        return Ok(());
+    }
+    match DirBuilder::new().mode(0o700).create(LOCK_DIRECTORY) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
