@@ -1,1 +1,56 @@
-fn main() {}
+//! The `orama` command: what an operator does to nodes, through the gateway. This file is the composition
+//! root: it reads the command line, runs one command and turns its failure into an exit code.
+
+#![forbid(unsafe_code)]
+
+mod bounded;
+mod failure;
+mod mesh;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Output;
+
+/// Manages OramaOS nodes through their gateway.
+#[derive(Parser)]
+#[command(name = "orama", version, after_help = failure::EXIT_CODES_HELP)]
+struct Cli {
+    /// Print JSON: answers on stdout, errors on stderr.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// WireGuard on this machine.
+    #[command(subcommand)]
+    Mesh(mesh::MeshCommand),
+}
+
+fn main() -> ExitCode {
+    // With more than one provider in the build rustls would refuse to choose.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("error: a TLS provider was installed twice");
+        return ExitCode::FAILURE;
+    }
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    match run(cli, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.failure(&failure);
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<(), failure::Failure> {
+    match cli.command {
+        Command::Mesh(command) => mesh::run(command, output),
+    }
+}
