@@ -4,10 +4,14 @@
 
 pub mod artifacts;
 pub mod cluster;
+pub mod disk;
 pub mod forward;
 pub mod http;
 pub mod liar;
 pub mod net;
+pub mod node;
+pub mod operator;
 pub mod pki;
 pub mod process;
+pub mod scenario;
 pub mod vm;
