@@ -1,0 +1,166 @@
+//! The operator's calls to one node: status, command and logs pass through to its agent; leave ends it.
+
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use orama_protocol::agent::{CommandRequest, LOG_LINES_DEFAULT, LOG_LINES_MAX, LOG_SERVICES};
+use orama_protocol::gateway::{LeaveRequest, LeaveResponse};
+use serde::Deserialize;
+
+use super::{ApiError, request};
+use crate::agent::{Agents, Ask, Reply};
+use crate::registry::{Node, NodeKey, Role};
+use crate::state::State;
+
+/// How long a leaving node may take to stop its services; it is removed in any case.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// Longest node id.
+const NODE_ID_LIMIT_CHARS: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeQuery {
+    node_id: Option<String>,
+    wg_ip: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogsQuery {
+    node_id: Option<String>,
+    wg_ip: Option<String>,
+    service: Option<String>,
+    lines: Option<String>,
+}
+
+pub async fn status(
+    state: web::Data<State>,
+    agents: web::Data<Agents>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let asked: NodeQuery = request::query(&request)?;
+    let node = find(&state, asked.node_id, asked.wg_ip).await?;
+    pass(agents.ask(&node, Ask::Get("/v1/agent/status"), None).await)
+}
+
+pub async fn command(
+    state: web::Data<State>,
+    agents: web::Data<Agents>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let asked: NodeQuery = request::query(&request)?;
+    let body = request::body(payload).await?;
+    // Only the form is checked: which actions and services there are is the agent's to say.
+    let _: CommandRequest = request::json(&body)?;
+    let node = find(&state, asked.node_id, asked.wg_ip).await?;
+    pass(agents.ask(&node, Ask::Post("/v1/agent/command", body), None).await)
+}
+
+pub async fn logs(
+    state: web::Data<State>,
+    agents: web::Data<Agents>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let asked: LogsQuery = request::query(&request)?;
+    let service = asked.service.as_deref().filter(|service| !service.is_empty()).unwrap_or("all");
+    let service =
+        if service == "all" { Some("all") } else { LOG_SERVICES.into_iter().find(|known| *known == service) };
+    let service = service.ok_or_else(|| {
+        ApiError::bad_request(format!("service is not all or one of {}", LOG_SERVICES.join(", ")))
+    })?;
+    let lines = match asked.lines.as_deref() {
+        None => LOG_LINES_DEFAULT,
+        Some(text) => match text.parse::<u64>() {
+            Ok(lines @ 1..) => usize::try_from(lines).unwrap_or(LOG_LINES_MAX).min(LOG_LINES_MAX),
+            Ok(0) | Err(_) => return Err(ApiError::bad_request("lines is not a positive number")),
+        },
+    };
+    let node = find(&state, asked.node_id, asked.wg_ip).await?;
+    // Both values come from a list or a number: nothing of the caller's text goes into the path.
+    let path = format!("/v1/agent/logs?service={service}&lines={lines}");
+    pass(agents.ask(&node, Ask::Get(&path), None).await)
+}
+
+pub async fn leave(
+    state: web::Data<State>,
+    agents: web::Data<Agents>,
+    payload: web::Payload,
+) -> Result<HttpResponse, ApiError> {
+    let asked: LeaveRequest = request::json(&request::body(payload).await?)?;
+    let node = find(&state, Some(asked.node_id), None).await?;
+    let stop = web::Bytes::from_static(br#"{"action":"stop"}"#);
+    match agents.ask(&node, Ask::Post("/v1/agent/command", stop), Some(STOP_LIMIT)).await {
+        Ok(reply) if reply.status.is_success() => {}
+        Ok(reply) => {
+            tracing::warn!(node_id = node.node_id, status = %reply.status, "a leaving node refused to stop")
+        }
+        Err(error) => {
+            tracing::warn!(node_id = node.node_id, %error, "a leaving node could not be told to stop")
+        }
+    }
+    let (node_id, public_key) = (node.node_id.clone(), node.public_key.clone());
+    state
+        .into_inner()
+        .blocking(move |state| {
+            // The peer first: while the row is there the operator can try again.
+            if let Some(mesh) = &state.mesh {
+                let unreachable = |error| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}"));
+                mesh.remove_peer(&public_key).map_err(unreachable)?;
+            }
+            state.registry.remove_agent(&node_id).map_err(|error| ApiError::internal(&error))
+        })
+        .await
+        .map_err(|error| ApiError::internal(&error))??;
+    tracing::info!(node_id = node.node_id, "removed");
+    Ok(HttpResponse::Ok().json(LeaveResponse { status: "removed".into(), wg_ip: node.wg_ip.to_string() }))
+}
+
+/// The enrolled node that the caller names, by id or by address.
+async fn find(
+    state: &web::Data<State>,
+    node_id: Option<String>,
+    wg_ip: Option<String>,
+) -> Result<Node, ApiError> {
+    let key = match (node_id, wg_ip) {
+        (Some(id), None) => {
+            let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+            if id.is_empty() || id.len() > NODE_ID_LIMIT_CHARS || !id.chars().all(good) {
+                return Err(ApiError::bad_request("node_id is not a node id"));
+            }
+            NodeKey::Id(id)
+        }
+        (None, Some(address)) => {
+            let address =
+                address.parse().map_err(|_| ApiError::bad_request("wg_ip is not an IPv4 address"))?;
+            NodeKey::Address(address)
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            return Err(ApiError::bad_request("exactly one of node_id and wg_ip is needed"));
+        }
+    };
+    let name = key.to_string();
+    let found = state
+        .clone()
+        .into_inner()
+        .blocking(move |state| state.registry.node(&key))
+        .await
+        .map_err(|error| ApiError::internal(&error))?
+        .map_err(|error| ApiError::internal(&error))?;
+    match found {
+        Some(node) if node.role == Role::Agent => Ok(node),
+        Some(_) => Err(ApiError::new(StatusCode::NOT_FOUND, format!("{name} is a host without an agent"))),
+        None => Err(ApiError::new(StatusCode::NOT_FOUND, format!("no node {name}"))),
+    }
+}
+
+fn pass(reply: Result<Reply, crate::agent::AskError>) -> Result<HttpResponse, ApiError> {
+    let reply = reply.map_err(|error| ApiError::new(StatusCode::BAD_GATEWAY, error.to_string()))?;
+    let mut response = HttpResponse::build(reply.status);
+    if let Some(content_type) = reply.content_type {
+        response.content_type(content_type);
+    }
+    Ok(response.body(reply.body))
+}
