@@ -55,6 +55,11 @@ impl Failure {
         self
     }
 
+    /// What happened, without what to do next.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({ "error": self.what, "next": self.next, "exit_code": self.exit as u8 })
     }

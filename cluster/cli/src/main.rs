@@ -4,9 +4,14 @@
 #![forbid(unsafe_code)]
 
 mod bounded;
+mod connection;
 mod failure;
+mod gateway;
 mod mesh;
+mod monitor;
+mod node;
 mod output;
+mod text;
 
 use std::process::ExitCode;
 
@@ -18,15 +23,23 @@ use crate::output::Output;
 #[derive(Parser)]
 #[command(name = "orama", version, after_help = failure::EXIT_CODES_HELP)]
 struct Cli {
-    /// Print JSON: answers on stdout, errors on stderr.
+    /// Print JSON: the answer on stdout; progress and errors on stderr, one object a line.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    connection: connection::Connection,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Invites, enrolls and manages nodes.
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Watches the fleet.
+    #[command(subcommand)]
+    Monitor(monitor::MonitorCommand),
     /// WireGuard on this machine.
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
@@ -51,6 +64,10 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, output: &Output) -> Result<(), failure::Failure> {
     match cli.command {
+        Command::Node(command) => node::run(command, &cli.connection, output),
+        Command::Monitor(monitor::MonitorCommand::Report) => {
+            monitor::report(&cli.connection.with_key()?, output)
+        }
         Command::Mesh(command) => mesh::run(command, output),
     }
 }

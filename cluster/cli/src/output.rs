@@ -1,4 +1,5 @@
-//! Where words go: answers to stdout, for people or as JSON; progress and errors to stderr.
+//! Where words go: answers to stdout, for people or as JSON; progress and errors to stderr,
+//! there as one JSON object a line under `--json`.
 
 use std::io::{self, Write as _};
 
@@ -14,10 +15,6 @@ pub struct Output {
 impl Output {
     pub fn new(json: bool) -> Self {
         Self { json }
-    }
-
-    pub fn json(&self) -> bool {
-        self.json
     }
 
     /// The answer of the command.
@@ -38,14 +35,27 @@ impl Output {
         }
     }
 
+    /// The gateway's own JSON as it came, or what `human` makes of it.
+    pub fn pass(&self, body: &[u8], human: impl FnOnce() -> String) {
+        if self.json {
+            print(&String::from_utf8_lossy(body));
+        } else {
+            print(&human());
+        }
+    }
+
     /// A step under way.
     pub fn progress(&self, step: &str) {
-        eprintln!("{step}");
+        if self.json {
+            eprintln!("{}", serde_json::json!({ "progress": step }));
+        } else {
+            eprintln!("{step}");
+        }
     }
 
     pub fn failure(&self, failure: &Failure) {
         if self.json {
-            eprintln!("{:#}", failure.to_json());
+            eprintln!("{}", failure.to_json());
         } else {
             eprintln!("{failure}");
         }

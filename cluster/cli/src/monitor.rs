@@ -1,0 +1,87 @@
+//! `orama monitor`: the fleet as the gateway sees it.
+
+use clap::Subcommand;
+use orama_protocol::gateway::{FleetReport, NodeReport};
+
+use crate::failure::{Exit, Failure};
+use crate::gateway::{self, CallError, Gateway};
+use crate::output::Output;
+use crate::text::{printable, span, table};
+
+const REPORT_PATH: &str = "/v1/fleet/report";
+
+#[derive(Subcommand)]
+pub enum MonitorCommand {
+    /// Prints one line per node; ends with 1 when a node is not healthy.
+    Report,
+}
+
+pub fn report(gateway: &Gateway, output: &Output) -> Result<(), Failure> {
+    let failed = |error: CallError| error.into_failure("cannot get the fleet report");
+    let body = gateway.get(REPORT_PATH).map_err(failed)?;
+    let report: FleetReport = gateway::decode(REPORT_PATH, &body).map_err(failed)?;
+    output.pass(&body, || render(&report));
+    let unhealthy: Vec<String> = report
+        .nodes
+        .iter()
+        .filter(|node| is_node(node) && !(node.reachable && node.healthy))
+        .map(|node| printable(&node.node_id, 64))
+        .collect();
+    if unhealthy.is_empty() {
+        return Ok(());
+    }
+    let verb = if unhealthy.len() == 1 { "is" } else { "are" };
+    Err(Failure::new(Exit::Failed, format!("{} {verb} not healthy", unhealthy.join(", ")))
+        .next("see `orama node status --node-id ID` for the reason"))
+}
+
+/// Hosts without an agent have no health of their own to report.
+fn is_node(node: &NodeReport) -> bool {
+    node.role != "peer"
+}
+
+fn render(report: &FleetReport) -> String {
+    if report.nodes.is_empty() {
+        return "the gateway knows no nodes; make an invite with `orama node invite`".to_owned();
+    }
+    let rows: Vec<Vec<String>> = report.nodes.iter().map(row).collect();
+    let nodes = report.nodes.iter().filter(|node| is_node(node)).count();
+    let healthy = report.nodes.iter().filter(|node| is_node(node) && node.reachable && node.healthy).count();
+    format!(
+        "{}\n{healthy} of {nodes} nodes healthy at {}",
+        table(
+            &["NODE", "WG IP", "PUBLIC IP", "REACHABLE", "PHASE", "VERSION", "SERVICES", "UP", "DETAIL"],
+            &rows
+        ),
+        printable(&report.at, 64)
+    )
+}
+
+fn row(node: &NodeReport) -> Vec<String> {
+    let or_dash = |text: &str, limit| {
+        let text = printable(text, limit);
+        if text.is_empty() { "-".to_owned() } else { text }
+    };
+    let (phase, services) = match (is_node(node), node.unhealthy_services.as_slice()) {
+        (false, _) => ("no agent".to_owned(), "-".to_owned()),
+        (true, []) if node.healthy => (or_dash(&node.phase, 32), "all healthy".to_owned()),
+        (true, []) => (or_dash(&node.phase, 32), "-".to_owned()),
+        (true, down) => (or_dash(&node.phase, 32), format!("down: {}", printable(&down.join(", "), 100))),
+    };
+    vec![
+        or_dash(&node.node_id, 64),
+        or_dash(&node.wg_ip, 32),
+        or_dash(&node.public_ip, 32),
+        match (is_node(node), node.reachable) {
+            (_, true) => "yes",
+            (true, false) => "NO",
+            (false, false) => "-",
+        }
+        .to_owned(),
+        phase,
+        or_dash(&node.version, 32),
+        services,
+        node.uptime_seconds.map_or_else(|| "-".to_owned(), span),
+        printable(&node.detail, 200),
+    ]
+}

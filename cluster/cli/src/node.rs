@@ -1,0 +1,162 @@
+//! `orama node`: invites, enrollment, and what an operator does to an enrolled node through the gateway.
+//! This file owns the flags; each command has its own file.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use orama_protocol::ENROLL_PORT;
+use orama_protocol::agent::{LOG_LINES_DEFAULT, LOG_LINES_MAX};
+
+use crate::connection::Connection;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::text;
+
+mod enroll;
+mod follow;
+mod invite;
+mod manage;
+mod status;
+
+#[derive(Subcommand)]
+pub enum NodeCommand {
+    /// Makes a single-use invite token for one enrollment.
+    Invite {
+        /// How long the token is good, for example 24h, 90m or 7d; 1m to 30d.
+        #[arg(long, value_name = "TIME", default_value = "24h", value_parser = text::parse_span)]
+        expiry: u64,
+    },
+    /// Enrolls a node that is in enrollment mode, and follows it until it runs.
+    Enroll(EnrollArgs),
+    /// Shows what a node is doing: phase, key shares, services, WireGuard peers.
+    Status(Node),
+    /// Prints the last log lines of a node's services.
+    Logs {
+        #[command(flatten)]
+        node: Node,
+        /// One service, or `agent`; all of them when absent.
+        #[arg(long, value_name = "NAME", value_parser = service_name)]
+        service: Option<String>,
+        /// How many lines of each, at most 1000.
+        #[arg(long, value_name = "N", default_value_t = LOG_LINES_DEFAULT as u16,
+            value_parser = clap::value_parser!(u16).range(1..=LOG_LINES_MAX as i64))]
+        lines: u16,
+    },
+    /// Sends a node a command.
+    Command {
+        /// What to do.
+        #[arg(value_name = "ACTION", value_parser = ["restart", "start", "stop", "status", "reboot", "poweroff"])]
+        action: String,
+        #[command(flatten)]
+        node: Node,
+        /// The service to do it to.
+        #[arg(long, value_name = "NAME", value_parser = service_name,
+            required_if_eq_any = [("action", "restart"), ("action", "start")])]
+        service: Option<String>,
+    },
+    /// Restarts one service of a node; the same as `command restart`.
+    Restart {
+        #[command(flatten)]
+        node: Node,
+        /// The service.
+        #[arg(long, value_name = "NAME", value_parser = service_name)]
+        service: String,
+    },
+    /// Takes a node out of the cluster. It stops its services; its data is not recoverable after that.
+    Leave(Node),
+}
+
+/// Which node.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct Node {
+    /// The node's id, for example node-10.0.0.4.
+    #[arg(long, value_name = "ID", value_parser = node_id)]
+    node_id: Option<String>,
+    /// The node's overlay address, for example 10.0.0.4.
+    #[arg(long, value_name = "IP")]
+    wg_ip: Option<Ipv4Addr>,
+}
+
+impl Node {
+    /// As a query; both values were checked to need no escaping.
+    fn query(&self) -> String {
+        match (&self.node_id, self.wg_ip) {
+            (Some(id), _) => format!("node_id={id}"),
+            (None, Some(ip)) => format!("wg_ip={ip}"),
+            (None, None) => String::new(),
+        }
+    }
+}
+
+impl std::fmt::Display for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.node_id, self.wg_ip) {
+            (Some(id), _) => f.write_str(id),
+            (None, Some(ip)) => write!(f, "the node at {ip}"),
+            (None, None) => f.write_str("no node"),
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct EnrollArgs {
+    /// The node's public IPv4 address.
+    #[arg(long, value_name = "IP")]
+    node_ip: Ipv4Addr,
+    /// The invite token. Other users of this machine can see arguments: prefer --token-file.
+    #[arg(long, value_name = "TOKEN", required_unless_present = "token_file", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// File with the invite token; `-` reads it from stdin.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Port on which the node shows its registration code.
+    #[arg(long, value_name = "PORT", default_value_t = ENROLL_PORT)]
+    node_port: u16,
+    /// The registration code from the node's console; then the node itself is not asked for it.
+    #[arg(long, value_name = "CODE", value_parser = enroll::parse_code)]
+    code: Option<String>,
+    /// Return once the gateway has taken the node, without waiting for its data volume and services.
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait for the node to run.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = text::parse_span)]
+    wait: u64,
+}
+
+pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Invite { expiry } => invite::run(expiry, &connection.with_key()?, output),
+        NodeCommand::Enroll(args) => enroll::run(args, &connection.without_need_of_key()?, output),
+        NodeCommand::Status(node) => manage::status(&node, &connection.with_key()?, output),
+        NodeCommand::Logs { node, service, lines } => {
+            manage::logs(&node, service.as_deref(), lines, &connection.with_key()?, output)
+        }
+        NodeCommand::Command { action, node, service } => {
+            manage::command(&node, &action, service, &connection.with_key()?, output)
+        }
+        NodeCommand::Restart { node, service } => {
+            manage::command(&node, "restart", Some(service), &connection.with_key()?, output)
+        }
+        NodeCommand::Leave(node) => manage::leave(&node, &connection.with_key()?, output),
+    }
+}
+
+fn node_id(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if (1..=64).contains(&text.len()) && plain {
+        Ok(text.to_owned())
+    } else {
+        Err("a node id has 1 to 64 letters, digits, `-`, `.` or `_`".to_owned())
+    }
+}
+
+fn service_name(text: &str) -> Result<String, String> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    if (1..=32).contains(&text.len()) && plain {
+        Ok(text.to_owned())
+    } else {
+        Err("a service name has 1 to 32 lower-case letters, digits or `-`".to_owned())
+    }
+}
