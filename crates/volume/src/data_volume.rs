@@ -47,6 +47,7 @@ pub trait DataVolume: Send + Sync {
 }
 
 /// What a header says about the volume.
+#[expect(clippy::large_enum_variant, reason = "one value a boot, taken apart at once")]
 pub enum Probe {
     /// No LUKS header: the node was never enrolled, or its header was erased.
     Blank,

@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+mod commands;
 mod data_volume;
 #[cfg(feature = "stand-in")]
 mod directory;
@@ -17,6 +18,7 @@ mod seal;
 mod uuid;
 pub mod vault;
 
+pub use commands::Programs;
 pub use data_volume::{
     CloseError, Damage, DataVolume, FilesystemError, FormatError, MountError, OpenError, Probe, ProbeError,
     WriteStateError,
@@ -24,7 +26,7 @@ pub use data_volume::{
 #[cfg(feature = "stand-in")]
 pub use directory::{CrashPoint, DirectoryVolume};
 pub use early_state::{EarlyState, EarlyStateError, PeerState, PrivateKeyText, WireguardState};
-pub use luks::{DEFAULT_MAPPER_NAME, LuksVolume, Programs};
+pub use luks::{DEFAULT_MAPPER_NAME, LuksVolume};
 pub use program::RunError;
 pub use seal::{MacKey, MacMismatch, RandomError, SealedRecord};
 pub use uuid::uuid_text;

@@ -1,15 +1,17 @@
 //! The real data volume: a LUKS2 partition driven through cryptsetup, with an ext4 inside.
-//! Owns command lines and the order of checks. What a header or token means is decided in `header` and `seal`.
+//! Owns the order of checks. Command lines are in `commands`; what a header or token means is decided in `header` and `seal`.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use orama_keyshare::VolumeKey;
 use zeroize::Zeroizing;
 
+use crate::commands::{
+    CRYPTSETUP_TIMEOUT, DUMP_LIMIT_BYTES, EXIT_WRONG_KEY, LOCK_DIRECTORY, MKFS_TIMEOUT, Programs,
+    luks_format, make_lock_directory, mkfs_ext4,
+};
 use crate::header::{self, Leftover};
 use crate::program::{Finished, Run};
 use crate::seal::TOKEN_LIMIT_BYTES;
@@ -21,30 +23,6 @@ use crate::{
 
 /// Name of the opened volume under /dev/mapper.
 pub const DEFAULT_MAPPER_NAME: &str = "orama-data";
-/// cryptsetup's lock folder, a constant of its build; it does not make the parent of its lock files itself.
-const LOCK_DIRECTORY: &str = "/run/cryptsetup";
-/// Exit code of cryptsetup for "no key available with this passphrase" (cryptsetup(8), return codes).
-const EXIT_WRONG_KEY: i32 = 2;
-/// Deadline of one cryptsetup call, in seconds. The slowest (luksFormat under emulation) takes about one second.
-const CRYPTSETUP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Deadline of mkfs.ext4, in seconds. With lazy tables it writes a few megabytes whatever the size of the disk.
-const MKFS_TIMEOUT: Duration = Duration::from_secs(300);
-/// Header text without our token: a keyslot, a segment, a digest and perhaps small foreign tokens, in bytes.
-const DUMP_LIMIT_BYTES: usize = 2 << 20;
-
-/// Where the helper programs lie.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    pub cryptsetup: PathBuf,
-    pub mkfs_ext4: PathBuf,
-}
-
-impl Default for Programs {
-    /// The places in the image.
-    fn default() -> Self {
-        Self { cryptsetup: "/usr/sbin/cryptsetup".into(), mkfs_ext4: "/usr/sbin/mkfs.ext4".into() }
-    }
-}
 
 /// A LUKS2 volume on a partition (or, for everything but open and mount, on a plain file).
 pub struct LuksVolume {
@@ -136,40 +114,6 @@ impl LuksVolume {
         Err(self.damaged(Damage::UnexpectedToken { what }))
     }
 
-    /// The command line of luksFormat. Every choice is written down in docs/formats.md.
-    fn format_arguments<'a>(&'a self, uuid: &'a str, device: &'a str) -> [&'a str; 26] {
-        [
-            "luksFormat",
-            "--batch-mode",
-            "--type",
-            "luks2",
-            "--cipher",
-            "aes-xts-plain64",
-            "--key-size",
-            "512",
-            "--sector-size",
-            "4096",
-            "--hash",
-            "sha256",
-            // The key has 256 bits of entropy: a slow derivation would protect nothing and cost every boot.
-            "--pbkdf",
-            "pbkdf2",
-            "--pbkdf-force-iterations",
-            "1000",
-            // Room for the record of 250 peers, twice over.
-            "--luks2-metadata-size",
-            "1m",
-            "--luks2-keyslots-size",
-            "2m",
-            "--uuid",
-            uuid,
-            "--key-file",
-            "-",
-            "--keyfile-size=32",
-            device,
-        ]
-    }
-
     /// The mapping of our name, and whether it is our volume.
     fn active(&self, uuid: [u8; 16]) -> io::Result<Active> {
         Ok(match mapper::find(Path::new("/sys"), &self.mapper_name)? {
@@ -254,7 +198,7 @@ impl DataVolume for LuksVolume {
             .map_err(|source| FormatError::Random { device: device.clone(), source: RandomError(source) })?;
         let uuid = version_4(random);
         make_lock_directory(&self.device).map_err(write)?;
-        self.cryptsetup(&self.format_arguments(&uuid_text(uuid), &device), key.expose(), 4096)
+        self.cryptsetup(&luks_format(&uuid_text(uuid), &device), key.expose(), 4096)
             .and_then(|finished| finished.success(&self.programs.cryptsetup))
             .map_err(|source| FormatError::Run { device: device.clone(), source })?;
         self.sync_device().map_err(write)?;
@@ -293,7 +237,7 @@ impl DataVolume for LuksVolume {
         if !path.exists() {
             return Err(FilesystemError::NotOpen { device });
         }
-        let arguments = mkfs_arguments(&device);
+        let arguments = mkfs_ext4(&device);
         Run {
             program: &self.programs.mkfs_ext4,
             arguments: &arguments,
@@ -387,38 +331,16 @@ impl DataVolume for LuksVolume {
     }
 }
 
-/// The command line of mkfs.ext4.
-///
-/// Nothing is written up front that can wait: the volume key is new, so what lies under inode tables and journal is
-/// noise. The kernel tells unused inode tables by their group checksums and clears them later at a tenth of the disk's
-/// pace; journal recovery stops at the first block without its magic number and sequence. `nodiscard`: dm-crypt passes
-/// none on, so trying is wasted time. `-m 1`: root keeps 1 % so that services cannot fill the agent's own files out.
-/// Sizes are named because the image has no mke2fs.conf that could name them.
-fn mkfs_arguments(device: &str) -> [&str; 13] {
-    [
-        "-F",
-        "-q",
-        "-t",
-        "ext4",
-        "-b",
-        "4096",
-        "-m",
-        "1",
-        "-L",
-        "orama-data",
-        "-E",
-        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-        device,
-    ]
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// cryptsetup locks block devices (not files) by a file in this folder and fails when the folder is not there.
-fn make_lock_directory(device: &Path) -> io::Result<()> {
-    if !device.metadata()?.file_type().is_block_device() {
-        return Ok(());
-    }
-    match DirBuilder::new().mode(0o700).create(LOCK_DIRECTORY) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+    #[test]
+    fn a_volume_that_is_not_open_is_neither_made_nor_mounted() {
+        let volume = LuksVolume::new("/nonexistent/device", "/nonexistent/root")
+            .with_mapper_name("orama-test-not-open");
+        assert!(matches!(volume.make_filesystem(), Err(FilesystemError::NotOpen { .. })));
+        assert!(matches!(volume.mount(), Err(MountError::NotOpen { .. })));
+        volume.unmount_and_close().unwrap();
     }
 }

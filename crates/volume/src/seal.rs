@@ -139,3 +139,141 @@ struct TokenIn<'a> {
     payload: &'a str,
     mac: &'a str,
 }
+
+#[cfg(test)]
+mod tests {
+    use orama_keyshare::{Digest, Holder, ShareSet, Threshold};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{PeerState, PrivateKeyText, WireguardState};
+
+    /// The example of docs/formats.md.
+    fn example() -> EarlyState {
+        let holder = |x: u8| Holder {
+            node_id: format!("node-10.0.0.{x}"),
+            wg_ip: [10, 0, 0, x].into(),
+            x,
+            digest: Digest([x; 32]),
+        };
+        let peer = |last: u8| PeerState {
+            public_key: STANDARD.encode([last; 32]),
+            endpoint: (last == 1).then(|| "203.0.113.1:51820".to_owned()),
+            allowed_ips: vec![format!("10.0.0.{last}/32")],
+            keepalive_seconds: 25,
+        };
+        EarlyState {
+            volume_uuid: crate::uuid::version_4([0x11; 16]),
+            node_id: "node-10.0.0.9".into(),
+            wireguard: WireguardState {
+                private_key: PrivateKeyText::new(Zeroizing::new(STANDARD.encode([0x77; 32]))).ok().unwrap(),
+                address: "10.0.0.9/24".into(),
+                listen_port: 51820,
+                peers: [1, 2, 3].map(peer).into(),
+            },
+            gateway_url: "https://gateway.example.org".into(),
+            agent_token_sha256: [0xaa; 32],
+            shares: ShareSet::new(1, Threshold::for_guardians(3).unwrap(), [1, 2, 3].map(holder).into())
+                .unwrap(),
+        }
+    }
+
+    fn example_key() -> MacKey {
+        MacKey::from_bytes(Zeroizing::new([0x42; 32]))
+    }
+
+    /// Others read headers by that document, so it shows what this code writes, byte for byte.
+    #[test]
+    fn the_documented_example_is_what_is_written() {
+        let sealed = SealedRecord::seal(&example(), &example_key()).unwrap();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        for expect in [&*sealed.payload, &*sealed.token_json()] {
+            let expect = std::str::from_utf8(expect).unwrap();
+            assert!(
+                document.lines().any(|line| line == expect),
+                "docs/formats.md lacks this line:\n{expect}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mac_is_hmac_sha256() {
+        // RFC 4231, test case 1, whose key is padded to 32 bytes with zeros: HMAC pads keys the same way.
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let mac = MacKey::from_bytes(Zeroizing::new(key)).mac(b"Hi There");
+        assert_eq!(hex(&mac), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    }
+
+    fn decode(json: &str) -> Result<EarlyState, Damage> {
+        SealedRecord::from_token_json(json.as_bytes()).map(|(state, _)| state)
+    }
+
+    /// A token around this payload.
+    fn wrap(payload: &str) -> String {
+        let payload = STANDARD.encode(payload);
+        format!(
+            r#"{{"type":"orama-node","keyslots":[],"version":1,"payload":"{payload}","mac":"{}"}}"#,
+            "0".repeat(64)
+        )
+    }
+
+    #[test]
+    fn every_bound_is_held_and_named() {
+        let good = String::from_utf8(example().encode().unwrap().to_vec()).unwrap();
+        decode(&wrap(&good)).unwrap();
+        let check = |from: &str, to: &str, expect: &str| {
+            let edited = good.replacen(from, to, 1);
+            assert_ne!(edited, good, "{from} is not in the payload");
+            let Err(Damage::State(error)) = decode(&wrap(&edited)) else { panic!("{to} was taken") };
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let said = format!("{error}: {cause}");
+            assert!(said.contains(expect), "{said}");
+        };
+        check("\"version\":1", "\"version\":2", "version 2");
+        check("11111111-", "1111111-", "volume_uuid");
+        check("node-10.0.0.9", "node 9", "node_id");
+        check("\"10.0.0.9/24\"", "\"\"", "wireguard.address is 0 bytes");
+        check("51820", "0", "listen_port");
+        check("203.0.113.1:51820", &"x".repeat(260), "peers[0].endpoint is 260 bytes");
+        check("https://gateway.example.org", &"x".repeat(513), "gateway_url is 513 bytes");
+        check(&"aa".repeat(32), "AA", "agent_token_sha256");
+        check(&STANDARD.encode([0x77; 32]), "dGVzdA==", "private_key");
+        check(&STANDARD.encode([1; 32]), "dGVzdA==", "peers[0].public_key");
+        check("\"generation\":1", "\"generation\":0", "generation 0");
+        check("\"k\":3", "\"k\":2", "threshold is nonsense");
+        check("\"gateway_url\"", "\"gateway_uri\"", "unknown field `gateway_uri`");
+        check("\"keepalive_seconds\":25", "\"keepalive_seconds\":25,\"x\":1", "unknown field `x`");
+    }
+
+    #[test]
+    fn a_secret_does_not_show_up_in_errors() {
+        let good = String::from_utf8(example().encode().unwrap().to_vec()).unwrap();
+        let secret = STANDARD.encode([0x77; 32]);
+        let edited = good.replacen(&secret, &format!("{secret}x"), 1);
+        let error = decode(&wrap(&edited)).err().unwrap();
+        assert!(!format!("{error:?}").contains(&secret));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_refused_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(SealedRecord::from_token_json(&bytes).is_err());
+        }
+
+        /// One changed byte is a refusal, a mismatch, or (white space of the outer JSON) the same record.
+        #[test]
+        fn a_changed_byte_never_passes_for_the_record(at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
+            let sealed = SealedRecord::seal(&example(), &example_key()).unwrap();
+            let mut json = sealed.token_json().to_vec();
+            let at = at.index(json.len());
+            prop_assume!(json[at] != byte);
+            json[at] = byte;
+            if let Ok((_, read)) = SealedRecord::from_token_json(&json) {
+                let same = *read.payload == *sealed.payload && read.mac == sealed.mac;
+                prop_assert!(same || read.verify(&example_key()).is_err());
+            }
+        }
+    }
+}
