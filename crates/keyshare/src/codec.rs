@@ -44,3 +44,25 @@ pub(crate) fn decode<T: bincode::Decode<()>>(bytes: &[u8]) -> Result<T, DecodeEr
         trailing => Err(DecodeError::Trailing(trailing)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_long_and_trailing_bytes_are_refused() {
+        assert_eq!(decode::<u8>(&[7]).unwrap(), 7);
+        assert!(matches!(decode::<u8>(&[7, 0, 0]), Err(DecodeError::Trailing(2))));
+        assert!(matches!(decode::<u8>(&[]), Err(DecodeError::Layout(_))));
+        assert!(matches!(decode::<u8>(&[7; LIMIT_BYTES + 1]), Err(DecodeError::TooLong(65537))));
+    }
+
+    /// A prefix that announces 16 EiB is an error before anything is reserved.
+    #[test]
+    fn a_hostile_length_is_an_error() {
+        let mut bytes = vec![0xfd];
+        bytes.extend([0xff; 8]);
+        assert!(matches!(decode::<String>(&bytes), Err(DecodeError::Layout(_))));
+        assert!(matches!(decode::<Vec<u8>>(&bytes), Err(DecodeError::Layout(_))));
+    }
+}

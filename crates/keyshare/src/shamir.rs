@@ -130,3 +130,28 @@ fn interpolate(shares: &[&Share], at: u8, value: &mut [u8; KEY_BYTES]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 2048 splits × 32 bytes: a top coefficient is 0 about 256 times, and never if it were drawn again.
+    #[test]
+    fn the_top_coefficient_may_be_zero() {
+        let key = VolumeKey::generate().unwrap();
+        let threshold = Threshold::for_guardians(3).unwrap();
+        let mut straight = 0;
+        for _ in 0..2048 {
+            let shares = split(&key, threshold).unwrap();
+            // 42 + 5x + 0x²: the line through x = 0 and x = 1 then also meets x = 2.
+            straight += (0..KEY_BYTES)
+                .filter(|&byte| {
+                    let at = |x: usize| shares[x - 1].bytes[byte];
+                    let key = key.expose()[byte];
+                    at(2) == key ^ mul(key ^ at(1), 2)
+                })
+                .count();
+        }
+        assert!((150..400).contains(&straight), "{straight} of 65536 are straight lines");
+    }
+}

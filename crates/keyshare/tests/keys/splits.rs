@@ -1,0 +1,124 @@
+//! Splitting and combining.
+
+use orama_keyshare::{CombineError, Share, Threshold, VolumeKey, combine, split};
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+
+fn key(bytes: [u8; 32]) -> VolumeKey {
+    VolumeKey::from_slice(&bytes).unwrap()
+}
+
+fn share(x: u8, value: u8) -> Share {
+    Share::new(x, &[value; 32]).unwrap()
+}
+
+#[test]
+fn published_points_give_the_published_secret() {
+    // 42 + 5x + 7x²
+    let points = [(1, 40), (2, 60), (3, 62), (4, 78), (5, 76), (10, 207), (100, 214), (255, 125)];
+    let shares: Vec<Share> = points.iter().map(|(x, y)| share(*x, *y)).collect();
+    assert_eq!(combine(&shares, 3).unwrap().expose(), &[42; 32]);
+    for first in 0..shares.len() {
+        for second in 0..first {
+            for third in 0..second {
+                let three = [&shares[first], &shares[second], &shares[third]];
+                assert_eq!(combine(three, 3).unwrap().expose(), &[42; 32]);
+            }
+        }
+    }
+}
+
+#[test]
+fn there_is_no_share_at_the_key_itself() {
+    assert!(Share::new(0, &[1; 32]).is_none());
+}
+
+#[test]
+fn too_few_repeated_and_foreign_shares_are_refused() {
+    let key = VolumeKey::generate().unwrap();
+    let mut shares = split(&key, Threshold::for_guardians(5).unwrap()).unwrap();
+    let error = |shares: &[&Share], k| combine(shares.iter().copied(), k).err().unwrap();
+    let [a, b, c, d, _] = shares.as_slice() else { panic!("{} shares", shares.len()) };
+    assert!(matches!(error(&[], 3), CombineError::TooFew { found: 0, needed: 3 }));
+    assert!(matches!(error(&[a, b], 3), CombineError::TooFew { found: 2, needed: 3 }));
+    assert!(matches!(error(&[a, b, a], 3), CombineError::SamePoint { x: 1 }));
+    assert!(matches!(error(&[a, b, c, a], 3), CombineError::SamePoint { x: 1 }));
+    for k in 0..3 {
+        assert!(matches!(error(&[a, b, c], k), CombineError::Threshold { needed } if needed == k));
+    }
+    let other = split(&key, Threshold::for_guardians(5).unwrap()).unwrap();
+    assert!(matches!(error(&[a, b, c, &other[3]], 3), CombineError::Inconsistent { x: 4 }));
+    assert!(matches!(error(&[a, b, c, d, &other[4]], 3), CombineError::Inconsistent { x: 5 }));
+    shares.reverse();
+    assert!(combine(&shares, 3).unwrap().matches(&key));
+}
+
+/// With K-1 shares in hand, each value of the missing share's byte gives another key byte, and all 256 come
+/// up: every key is exactly as consistent with those K-1 shares as every other.
+#[test]
+fn one_share_less_says_nothing_about_the_key() {
+    for guardians in [3, 5, 10, 13] {
+        let threshold = Threshold::for_guardians(guardians).unwrap();
+        let shares = split(&VolumeKey::generate().unwrap(), threshold).unwrap();
+        let known = &shares[..usize::from(threshold.k()) - 1];
+        let mut seen = vec![[false; 256]; 32];
+        for value in 0..=255 {
+            let guess = share(threshold.n(), value);
+            let candidate = combine(known.iter().chain([&guess]), threshold.k()).unwrap();
+            for (seen, byte) in seen.iter_mut().zip(candidate.expose()) {
+                seen[usize::from(*byte)] = true;
+            }
+        }
+        assert!(seen.iter().flatten().all(|seen| *seen), "{guardians} guardians");
+    }
+}
+
+#[test]
+fn the_same_key_never_splits_the_same_way() {
+    let key = VolumeKey::generate().unwrap();
+    let threshold = Threshold::for_guardians(5).unwrap();
+    let (one, two) = (split(&key, threshold).unwrap(), split(&key, threshold).unwrap());
+    assert!(one.iter().zip(&two).all(|(one, two)| one.bytes() != two.bytes()));
+    assert!(one.iter().all(|share| share.bytes() != key.expose()));
+}
+
+#[test]
+fn two_hundred_fifty_five_guardians() {
+    let key = VolumeKey::generate().unwrap();
+    let shares = split(&key, Threshold::for_guardians(255).unwrap()).unwrap();
+    assert_eq!((shares[0].x(), shares[254].x()), (1, 255));
+    assert!(combine(&shares[170..], 85).unwrap().matches(&key));
+    assert!(combine(&shares[171..], 85).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_k_of_n_give_the_key(
+        bytes in any::<[u8; 32]>(),
+        (n, order) in (3usize..=24).prop_flat_map(|n| {
+            let k = Threshold::for_guardians(n).unwrap().k().into();
+            (Just(n), subsequence((0..n).collect::<Vec<_>>(), k..=n).prop_shuffle())
+        }),
+    ) {
+        let threshold = Threshold::for_guardians(n).unwrap();
+        let shares = split(&key(bytes), threshold).unwrap();
+        let chosen: Vec<&Share> = order.iter().map(|index| &shares[*index]).collect();
+        let found = combine(chosen.iter().copied(), threshold.k()).unwrap();
+        prop_assert_eq!(found.expose(), &bytes);
+        let fewer = &chosen[..usize::from(threshold.k()) - 1];
+        prop_assert!(combine(fewer.iter().copied(), threshold.k()).is_err());
+    }
+
+    #[test]
+    fn one_changed_bit_among_spare_shares_is_noticed(byte in 0usize..32, bit in 0u8..8, which in 0usize..5) {
+        let shares = split(&key([7; 32]), Threshold::for_guardians(5).unwrap()).unwrap();
+        let mut bytes = *shares[which].bytes();
+        bytes[byte] ^= 1 << bit;
+        let changed = Share::new(shares[which].x(), &bytes).unwrap();
+        let set = shares.iter().map(|share| if share.x() == changed.x() { &changed } else { share });
+        let found = combine(set, 3);
+        prop_assert!(matches!(found, Err(CombineError::Inconsistent { .. })), "a changed share passed");
+    }
+}
