@@ -8,9 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use crate::error::{PolicyError, Report, deserialize, did_you_mean};
-use crate::fields::{
-    MAX_ENTRIES, bounded, number, one_of, path, seconds, service_name, shown_path, template,
-};
+use crate::fields::{MAX_ENTRIES, bounded, number, one_of, seconds, service_name, shown_path, template};
 use crate::names::{Capability, Device, Signal};
 use crate::rules::{self, Action, Mode, Seccomp};
 use crate::spec::{
@@ -22,7 +20,7 @@ use crate::{SCHEMA_VERSION, Sets, raw};
 /// Size of the private /tmp unless the policy says otherwise, in bytes.
 const DEFAULT_TMP_BYTES: u64 = 64 << 20;
 /// Open files unless the policy says otherwise: enough for a busy server, not enough to exhaust the kernel.
-const DEFAULT_NOFILE: u64 = 65_536;
+const DEFAULT_NOFILE: u64 = 16_384;
 
 pub(crate) fn policy(file: &str, text: &str, sets: &Sets) -> Result<Spec, Vec<PolicyError>> {
     let raw: raw::File = deserialize(file, text).map_err(|error| vec![error])?;
@@ -39,9 +37,15 @@ fn spec(report: &mut Report<'_>, raw: raw::File, sets: &Sets) -> Spec {
     let filesystem = filesystem(report, &raw.filesystem);
     let has_data = !filesystem.writable.is_empty();
     let (uid, gid) = user(report, &raw.user);
+    let binary = shown_path(report, "binary", &raw.binary);
+    if let Some(outer) = filesystem.writable.iter().find(|outer| binary.starts_with(outer)) {
+        let what =
+            format!("the service could replace its binary, which lies in writable `{}`", outer.display());
+        report.add(raw.binary.span(), what);
+    }
     Spec {
         description: raw.description,
-        binary: path(report, "binary", &raw.binary),
+        binary,
         args: bounded(report, &raw.arguments, "arguments")
             .map(|text| template(report, text, has_data))
             .collect(),
@@ -208,20 +212,7 @@ fn filesystem(report: &mut Report<'_>, raw: &raw::Filesystem) -> Filesystem {
         bounded(report, &raw.writable, "writable").map(|text| shown_path(report, "writable", text)).collect();
     let readable: Vec<PathBuf> =
         bounded(report, &raw.readable, "readable").map(|text| shown_path(report, "readable", text)).collect();
-    for (index, text) in raw.writable.iter().enumerate().take(MAX_ENTRIES) {
-        let path = &writable[index];
-        let others = writable.iter().enumerate().filter(|(other, _)| *other != index);
-        if let Some((_, outer)) = others
-            .map(|(i, p)| (i, p))
-            .find(|(other, outer)| path.starts_with(outer) && (path != *outer || *other < index))
-        {
-            let what = format!("`{}` already lies inside writable `{}`", path.display(), outer.display());
-            report.add(text.span(), what);
-        }
-        if readable.iter().any(|readable| readable == path) {
-            report.add(text.span(), format!("`{}` is both writable and readable", path.display()));
-        }
-    }
+    overlaps(report, raw, &writable, &readable);
     let devices = match &raw.devices {
         None => Device::ALL.map(|(_, device)| device).to_vec(),
         Some(list) => list
@@ -232,6 +223,27 @@ fn filesystem(report: &mut Report<'_>, raw: &raw::Filesystem) -> Filesystem {
     };
     let tmp_bytes = number(report, "tmp_bytes", &raw.tmp_bytes, 4096..=1 << 40, DEFAULT_TMP_BYTES);
     Filesystem { writable, readable, tmp_bytes, devices }
+}
+
+/// What lies inside a writable path can be replaced by the service, with a symlink for instance: nothing of the
+/// policy's may lie there.
+fn overlaps(report: &mut Report<'_>, raw: &raw::Filesystem, writable: &[PathBuf], readable: &[PathBuf]) {
+    for (index, (path, text)) in writable.iter().zip(&raw.writable).enumerate() {
+        let outer = writable
+            .iter()
+            .enumerate()
+            .find(|(other, outer)| path.starts_with(outer) && (path != *outer || *other < index));
+        if let Some((_, outer)) = outer {
+            let what = format!("`{}` already lies inside writable `{}`", path.display(), outer.display());
+            report.add(text.span(), what);
+        }
+    }
+    for (path, text) in readable.iter().zip(&raw.readable) {
+        if let Some(outer) = writable.iter().find(|outer| path.starts_with(outer)) {
+            let what = format!("`{}` lies inside writable `{}`", path.display(), outer.display());
+            report.add(text.span(), what);
+        }
+    }
 }
 
 fn namespaces(report: &mut Report<'_>, raw: &raw::Namespaces) -> Namespaces {

@@ -48,7 +48,7 @@ pub(crate) fn service_name(report: &mut Report<'_>, field: &str, text: &Spanned<
 }
 
 /// An absolute path without `.`, `..`, doubled or trailing slashes.
-pub(crate) fn path(report: &mut Report<'_>, field: &str, text: &Spanned<String>) -> PathBuf {
+fn path(report: &mut Report<'_>, field: &str, text: &Spanned<String>) -> PathBuf {
     let written = text.get_ref();
     let path = PathBuf::from(written);
     let wrong = if written.contains('\0') {

@@ -1,0 +1,245 @@
+//! What the service sees as its file system: one private read-only root with mount points, and detached mounts
+//! to be put on them. Everything is built here in the parent; the child only moves them into place.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
+use nix::unistd::symlinkat;
+use orama_policy::{Device, Spec};
+
+use crate::error::{SpawnError, Stage};
+use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+
+/// What a program may read of /etc without being listed: names, hosts, zone, certificates; no secrets.
+const PUBLIC_ETC: [&str; 7] = [
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+    "/etc/localtime",
+    "/etc/ssl/certs",
+];
+/// Where a dynamic program's loader and libraries lie.
+const LIBRARIES: [&str; 5] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache"];
+/// The root holds directories and empty files only; this bounds a slip, in bytes.
+const ROOT_BYTES: &CStr = c"1m";
+/// Smallest page of a tmpfs inode budget: one inode per this many bytes of /tmp.
+const TMP_BYTES_PER_INODE: u64 = 4096;
+
+/// Something of the host's at the same place in the new root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub path: PathBuf,
+    attributes: u64,
+    /// No component may be a symlink: for everything that a policy names.
+    strict: bool,
+}
+
+/// What a service is shown, decided once: outer paths before inner ones.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub shown: Vec<Shown>,
+    links: Vec<(PathBuf, PathBuf)>,
+    devices: Vec<Device>,
+    tmp_options: [(&'static CStr, CString); 5],
+}
+
+impl View {
+    pub(crate) fn new(spec: &Spec, dynamic: bool) -> View {
+        let mut view = View {
+            shown: Vec::new(),
+            links: Vec::new(),
+            devices: spec.filesystem.devices.clone(),
+            tmp_options: tmp_options(spec),
+        };
+        let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        let data = quiet | MOUNT_ATTR_NOEXEC;
+        let listed: BTreeSet<&PathBuf> =
+            spec.filesystem.readable.iter().chain(&spec.filesystem.writable).collect();
+        for path in PUBLIC_ETC.iter().map(Path::new) {
+            if path.exists() && !listed.iter().any(|listed| *listed == path) {
+                view.show(path, data | MOUNT_ATTR_RDONLY, false);
+            }
+        }
+        for path in LIBRARIES.iter().map(Path::new).filter(|_| dynamic) {
+            match fs::read_link(path) {
+                Ok(target) => view.links.push((path.to_owned(), target)),
+                Err(_) if path.exists() => view.show(path, quiet | MOUNT_ATTR_RDONLY, false),
+                Err(_) => {}
+            }
+        }
+        for path in &spec.filesystem.readable {
+            view.show(path, data | MOUNT_ATTR_RDONLY, true);
+        }
+        for path in &spec.filesystem.writable {
+            view.show(path, data, true);
+        }
+        view.show(&spec.binary, quiet | MOUNT_ATTR_RDONLY, false);
+        view.shown.sort_by(|left, right| left.path.cmp(&right.path));
+        view
+    }
+
+    fn show(&mut self, path: &Path, attributes: u64, strict: bool) {
+        self.shown.push(Shown { path: path.to_owned(), attributes, strict });
+    }
+
+    /// Builds the mounts for one start.
+    pub(crate) fn build(&self) -> Result<Root, SpawnError> {
+        let skeleton = |source| SpawnError::parent(Stage::BuildRoot, None, source);
+        let root = sys::tmpfs(
+            &[(c"mode", c"0755"), (c"size", ROOT_BYTES)],
+            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+        )
+        .map_err(skeleton)?;
+        for name in ["proc", "dev", "tmp"] {
+            directories(root.as_fd(), Path::new(name)).map_err(skeleton)?;
+        }
+        let mut mounts = Vec::with_capacity(self.shown.len() + 2);
+        for shown in &self.shown {
+            let failed =
+                |source| SpawnError::parent(Stage::ShowPath, Some(shown.path.display().to_string()), source);
+            let (mount, status) = shown.clone_mount().map_err(failed)?;
+            mount_point(root.as_fd(), &shown.path, &status).map_err(failed)?;
+            mounts.push(mount);
+        }
+        for (place, target) in &self.links {
+            link(root.as_fd(), place, target).map_err(skeleton)?;
+        }
+        let options: Vec<(&CStr, &CStr)> =
+            self.tmp_options.iter().map(|(key, value)| (*key, value.as_c_str())).collect();
+        let tmp = sys::tmpfs(&options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+            .map_err(|source| SpawnError::parent(Stage::BuildTmp, None, source))?;
+        let dev = self.build_dev().map_err(|source| SpawnError::parent(Stage::BuildDev, None, source))?;
+        sys::set_mount_attributes(root.as_fd(), MOUNT_ATTR_RDONLY, 0).map_err(skeleton)?;
+        mounts.push(tmp);
+        mounts.push(dev);
+        Ok(Root { root, mounts })
+    }
+
+    /// The places of [`Root::mounts`], relative to the new root and in the same order.
+    pub(crate) fn places(&self) -> impl Iterator<Item = PathBuf> {
+        let shown = self.shown.iter().map(|shown| relative(&shown.path).to_owned());
+        shown.chain([PathBuf::from("tmp"), PathBuf::from("dev")])
+    }
+
+    fn build_dev(&self) -> io::Result<OwnedFd> {
+        let dev =
+            sys::tmpfs(&[(c"mode", c"0755"), (c"size", ROOT_BYTES)], MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)?;
+        for device in &self.devices {
+            let mode = Mode::from_bits_truncate(0o666);
+            mknodat(dev.as_fd(), device.name(), SFlag::S_IFCHR, mode, device_number(*device))?;
+            // mknod goes through our umask.
+            nix::sys::stat::fchmodat(
+                dev.as_fd(),
+                device.name(),
+                mode,
+                nix::sys::stat::FchmodatFlags::FollowSymlink,
+            )?;
+        }
+        for (name, target) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            symlinkat(target, dev.as_fd(), name)?;
+        }
+        sys::set_mount_attributes(dev.as_fd(), MOUNT_ATTR_RDONLY, 0)?;
+        Ok(dev)
+    }
+}
+
+impl Shown {
+    fn clone_mount(&self) -> io::Result<(OwnedFd, FileStat)> {
+        let object = sys::open_path(&self.path, self.strict)?;
+        let status = fstat(object.as_fd())?;
+        let kind = status.st_mode & libc::S_IFMT;
+        if kind != libc::S_IFDIR && kind != libc::S_IFREG {
+            return Err(io::Error::other("neither a directory nor a regular file"));
+        }
+        let mount = sys::clone_mount(object.as_fd())?;
+        sys::set_mount_attributes(mount.as_fd(), self.attributes, 0)?;
+        Ok((mount, status))
+    }
+}
+
+/// Detached mounts; dropping them unmounts what was not moved.
+pub(crate) struct Root {
+    pub root: OwnedFd,
+    pub mounts: Vec<OwnedFd>,
+}
+
+fn tmp_options(spec: &Spec) -> [(&'static CStr, CString); 5] {
+    let number = |value: u64| CString::new(value.to_string()).expect("digits have no NUL");
+    let bytes = spec.filesystem.tmp_bytes;
+    [
+        (c"mode", CString::from(c"0700")),
+        (c"uid", number(spec.uid.into())),
+        (c"gid", number(spec.gid.into())),
+        (c"size", number(bytes)),
+        (c"nr_inodes", number((bytes / TMP_BYTES_PER_INODE).max(64))),
+    ]
+}
+
+fn device_number(device: Device) -> libc::dev_t {
+    // Linux's registered numbers of the memory devices (Documentation/admin-guide/devices.txt).
+    libc::makedev(
+        1,
+        match device {
+            Device::Null => 3,
+            Device::Zero => 5,
+            Device::Full => 7,
+            Device::Random => 8,
+            Device::Urandom => 9,
+        },
+    )
+}
+
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// Makes the empty file or directory to mount on, unless an outer mount will bring it.
+fn mount_point(root: BorrowedFd<'_>, path: &Path, status: &FileStat) -> io::Result<()> {
+    let place = relative(path);
+    if status.st_mode & libc::S_IFMT == libc::S_IFDIR {
+        return directories(root, place);
+    }
+    directories(root, place.parent().unwrap_or(Path::new("")))?;
+    let flags = OFlag::O_CREAT | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_RDONLY;
+    openat(root, place, flags, Mode::from_bits_truncate(0o444))?;
+    Ok(())
+}
+
+fn directories(root: BorrowedFd<'_>, place: &Path) -> io::Result<()> {
+    let mut here = PathBuf::new();
+    for component in place.components() {
+        here.push(component);
+        match nix::sys::stat::mkdirat(root, &here, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => {
+                let mode = Mode::from_bits_truncate(0o755);
+                nix::sys::stat::fchmodat(root, &here, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+            }
+            Err(nix::errno::Errno::EEXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn link(root: BorrowedFd<'_>, place: &Path, target: &Path) -> io::Result<()> {
+    let place = relative(place);
+    directories(root, place.parent().unwrap_or(Path::new("")))?;
+    match symlinkat(target, root, place) {
+        // A path that the policy shows lies below it: that made a real directory here.
+        Ok(()) | Err(nix::errno::Errno::EEXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

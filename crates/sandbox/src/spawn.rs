@@ -1,0 +1,259 @@
+//! One start: builds the mounts and the plan, makes the child, reads how far it came.
+//!
+//! All starts happen on one thread that lives as long as the process, because the death signal of a child fires
+//! when the *thread* that made it ends, and callers sit on pools whose threads come and go.
+
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::Prepared;
+use crate::child::{self, Plan, Report};
+use crate::error::{SpawnError, Stage};
+use crate::running::Running;
+use crate::sys::{self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CloneArgs};
+
+/// For the child's few frames, unoptimized ones included, in bytes; a guard page lies below.
+const STACK_BYTES: usize = 64 * 1024;
+const PAGE_BYTES: usize = 4096;
+/// A directory that every system has, over which the new root is mounted for a moment, in the child's own
+/// mount namespace.
+const STAGING: &CStr = c"/tmp";
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Runs `job` on the spawning thread and waits for its result.
+pub(crate) fn on_spawner<T: Send>(job: impl FnOnce() -> T + Send) -> Result<T, SpawnError> {
+    static SPAWNER: OnceLock<Mutex<Sender<Job>>> = OnceLock::new();
+    let gone = || SpawnError::parent(Stage::Nothing, None, io::Error::other("the spawning thread is gone"));
+    let spawner = SPAWNER.get_or_init(|| {
+        let (sender, jobs) = channel::<Job>();
+        std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+        Mutex::new(sender)
+    });
+    let mut result = None;
+    let slot = &mut result;
+    let (done, finished) = channel();
+    let job: Box<dyn FnOnce() + Send + '_> = Box::new(move || {
+        // A panic must not take the thread with it: all running services would die.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
+        *slot = outcome.ok();
+        // Nobody listening means that the caller is gone, and with it the interest.
+        let _unheard = done.send(());
+    });
+    // SAFETY: only the lifetime is changed. The job borrows from this frame, and this function does not return
+    // before the job has run or has been dropped: a failed send drops it with its error, and `recv` returns only
+    // when `done`, which the job owns, has been used or dropped.
+    let job: Job = unsafe { std::mem::transmute(job) };
+    spawner.lock().unwrap_or_else(PoisonError::into_inner).send(job).map_err(|_| gone())?;
+    finished.recv().map_err(|_| gone())?;
+    result.ok_or_else(gone)
+}
+
+/// Starts the service; see [`Prepared::spawn`].
+pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, SpawnError> {
+    let cgroup_failed = |source| {
+        SpawnError::parent(Stage::Cgroup, Some(prepared.cgroup.path().display().to_string()), source)
+    };
+    if prepared.cgroup.is_populated().map_err(cgroup_failed)? {
+        let pids = prepared.cgroup.pids().map_err(cgroup_failed)?;
+        let source = io::Error::from_raw_os_error(libc::EBUSY);
+        return Err(SpawnError::parent(Stage::Leftovers, Some(format!("{pids:?}")), source));
+    }
+    let cgroup = prepared.cgroup.open().map_err(cgroup_failed)?;
+    let root = prepared.view.build()?;
+    let streams = |source| SpawnError::parent(Stage::Streams, None, source);
+    let stdin = File::open("/dev/null").map_err(streams)?;
+    // Clear of 0 to 2, which the child overwrites one after the other.
+    let stdio = [OwnedFd::from(stdin), stdout, stderr].map(|fd| above_stdio(&fd));
+    let [stdin, stdout, stderr] = stdio;
+    let stdio = [stdin.map_err(streams)?, stdout.map_err(streams)?, stderr.map_err(streams)?];
+
+    let mounts: Vec<(RawFd, &CStr)> = root
+        .mounts
+        .iter()
+        .map(AsRawFd::as_raw_fd)
+        .zip(prepared.places.iter().map(CString::as_c_str))
+        .collect();
+    let filters: Vec<(libc::sock_fprog, u32)> = prepared
+        .programs
+        .iter()
+        .map(|program| {
+            let fprog = libc::sock_fprog {
+                len: program.instructions.len() as u16,
+                filter: program.instructions.as_ptr().cast_mut().cast(),
+            };
+            (fprog, if program.log { libc::SECCOMP_FILTER_FLAG_LOG as u32 } else { 0 })
+        })
+        .collect();
+    let argv = pointers(&prepared.argv);
+    let envp = pointers(&prepared.envp);
+    let report = Report::default();
+    let plan = Plan {
+        hostname: prepared.hostname.as_deref(),
+        own_network: prepared.namespaces.net,
+        staging: STAGING,
+        root: root.root.as_raw_fd(),
+        mounts: &mounts,
+        work_dir: &prepared.work_dir,
+        stdio: stdio.each_ref().map(AsRawFd::as_raw_fd),
+        rlimits: &prepared.rlimits,
+        last_capability: prepared.last_capability,
+        ambient: prepared.ambient,
+        uid: prepared.uid,
+        gid: prepared.gid,
+        parent: if prepared.namespaces.pid { 0 } else { std::process::id() as i32 },
+        filters: &filters,
+        binary: &prepared.binary,
+        argv: argv.as_ptr(),
+        envp: envp.as_ptr(),
+        report: &report,
+    };
+    let (pid, pidfd) =
+        clone(prepared, &plan, &cgroup).map_err(|(stage, source)| SpawnError::parent(stage, None, source))?;
+    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone() };
+    match report.errno.load(Ordering::Acquire) {
+        0 => Ok(running),
+        errno => {
+            // It has ended: reap it. Its exit status says no more than the report.
+            let _status = running.wait_blocking();
+            let stage = Stage::from_number(report.stage.load(Ordering::Relaxed));
+            let object = prepared.object(stage, report.index.load(Ordering::Relaxed) as usize);
+            Err(SpawnError::parent(stage, object, io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+impl Prepared {
+    /// What the child was at, in words.
+    fn object(&self, stage: Stage, index: usize) -> Option<String> {
+        match stage {
+            Stage::AttachRoot => Some(STAGING.to_string_lossy().into_owned()),
+            Stage::AttachPath => self.places.get(index).map(|place| format!("/{}", place.to_string_lossy())),
+            Stage::WorkDir => Some(self.work_dir.to_string_lossy().into_owned()),
+            Stage::Exec => Some(self.binary.to_string_lossy().into_owned()),
+            Stage::Rlimit => self.rlimits.get(index).map(|(resource, _)| format!("number {resource}")),
+            Stage::Uid => Some(self.uid.to_string()),
+            Stage::Gid => Some(self.gid.to_string()),
+            Stage::Stdio | Stage::BoundingSet | Stage::Ambient | Stage::Seccomp => Some(index.to_string()),
+            _ => None,
+        }
+    }
+}
+
+/// A duplicate above the standard descriptors.
+fn above_stdio(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the result is a new descriptor that nobody else knows.
+    let duplicate = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3) };
+    if duplicate < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// The clone3 itself, with all signals of this thread blocked: a handler of ours must not run in the child, which
+/// shares our memory.
+fn clone(
+    prepared: &Prepared,
+    plan: &Plan<'_>,
+    cgroup: &OwnedFd,
+) -> Result<(i32, OwnedFd), (Stage, io::Error)> {
+    let stack = Stack::map().map_err(|source| (Stage::Stack, source))?;
+    let mut pidfd: RawFd = -1;
+    let namespaces = &prepared.namespaces;
+    let flag = |wanted: bool, flag: i32| if wanted { flag as u64 } else { 0 };
+    let mut args = CloneArgs {
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_NEWNS) as u64
+            | CLONE_CLEAR_SIGHAND
+            | CLONE_INTO_CGROUP
+            | flag(namespaces.uts, libc::CLONE_NEWUTS)
+            | flag(namespaces.ipc, libc::CLONE_NEWIPC)
+            | flag(namespaces.pid, libc::CLONE_NEWPID)
+            | flag(namespaces.net, libc::CLONE_NEWNET),
+        pidfd: std::ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: stack.usable() as u64,
+        stack_size: STACK_BYTES as u64,
+        cgroup: cgroup.as_raw_fd() as u64,
+        ..CloneArgs::default()
+    };
+    let before = block_signals().map_err(|source| (Stage::Clone, source))?;
+    let data = std::ptr::from_ref(plan).cast_mut().cast::<c_void>();
+    // SAFETY: the stack is a mapping of its own, page-aligned and far larger than `child::run` needs; `run` does
+    // not return or unwind; plan, stack and report outlive the child's use of them because CLONE_VFORK holds this
+    // thread until the child has executed or ended. `run`'s own terms: the flags above, signals blocked.
+    let result = unsafe { sys::clone3_onto_stack(&mut args, child::run, data) };
+    restore_signals(&before);
+    let pid = sys::checked(result).map_err(|source| (Stage::Clone, source))?;
+    // SAFETY: CLONE_PIDFD has stored a new descriptor there.
+    Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+fn block_signals() -> io::Result<libc::sigset_t> {
+    // SAFETY: sigset_t is plain data; both sets are valid for the calls.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&mut all);
+        match libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) {
+            0 => Ok(before),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+fn restore_signals(before: &libc::sigset_t) {
+    // SAFETY: a set that pthread_sigmask has filled; with it the call cannot fail.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, before, std::ptr::null_mut()) };
+}
+
+/// A mapping with a guard page at its low end.
+struct Stack {
+    base: *mut c_void,
+}
+
+impl Stack {
+    fn map() -> io::Result<Stack> {
+        let size = STACK_BYTES + PAGE_BYTES;
+        // SAFETY: a new anonymous mapping; its lowest page, which nobody uses yet, becomes inaccessible.
+        unsafe {
+            let base = libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK,
+                -1,
+                0,
+            );
+            if base == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            let stack = Stack { base };
+            if libc::mprotect(base, PAGE_BYTES, libc::PROT_NONE) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(stack)
+        }
+    }
+
+    /// The lowest usable address.
+    fn usable(&self) -> usize {
+        self.base as usize + PAGE_BYTES
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, of this size; the child has left it.
+        unsafe { libc::munmap(self.base, STACK_BYTES + PAGE_BYTES) };
+    }
+}
