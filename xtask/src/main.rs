@@ -6,6 +6,7 @@
 mod bench;
 mod demo;
 mod host;
+mod image;
 mod images;
 mod setup;
 mod test;
@@ -29,6 +30,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Run the tests of one tier, or of all (the default).
     Test(test::Arguments),
+    /// Build the disk image of a node.
+    Image(image::ImageArguments),
     /// Name and install the Debian packages that the other commands need.
     Setup(setup::Arguments),
     /// Measure.
@@ -39,6 +42,10 @@ fn main() -> ExitCode {
     let outcome: Result<bool, Box<dyn std::error::Error>> = match Arguments::parse().command {
         Command::Demo(arguments) => demo::run(&arguments).map_err(Into::into),
         Command::Test(arguments) => test::run(&arguments).map_err(Into::into),
+        Command::Image(arguments) => workspace::Workspace::find().map_err(Into::into).and_then(|found| {
+            let options = arguments.options(&found.root, &found.target);
+            image::run(&options).map(|()| true).map_err(Into::into)
+        }),
         Command::Setup(arguments) => setup::run(&arguments).map(|()| true).map_err(Into::into),
         Command::Bench(arguments) => bench::run(&arguments).map(|()| true).map_err(Into::into),
     };
