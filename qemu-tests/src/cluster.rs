@@ -97,11 +97,13 @@ impl Cluster {
             let node_id = guardian.node_id();
             let address = guardian.address().to_string();
             // The address is this host's own, so the row says how a node reaches all five: through one peer.
+            let endpoint = format!("{HOST_AS_SEEN_BY_NODES}:{WIREGUARD_PORT}");
             let arguments = ["--node-id", &node_id, "--wg-ip", &address, "--public-key", &public_key];
+            let arguments = [&arguments[..], &["--endpoint", &endpoint]].concat();
             run_gateway(&network, &gateway_program, &config, &["peer", "add"], &arguments)?;
         }
-        let api_key = folder.join("api-key");
-        make_api_key(&network, &gateway_program, &config, &api_key)?;
+        let api_key = run_gateway(&network, &gateway_program, &config, &["admin-key", "rotate"], &[])?;
+        let api_key = PathBuf::from(api_key.trim());
         let gateway = start_gateway(&network, &gateway_program, folder, &config)?;
         Ok(Self {
             network,
@@ -199,21 +201,6 @@ fn write_config(folder: &Path, pki: &Pki, control: &Path) -> Result<PathBuf, Clu
         .and_then(|()| std::fs::write(&path, text))
         .map_err(|source| ClusterError::Write { path: path.clone(), source })?;
     Ok(path)
-}
-
-fn make_api_key(network: &Namespace, program: &Path, config: &Path, file: &Path) -> Result<(), ClusterError> {
-    let key = run_gateway(network, program, config, &["admin-key"], &[])?;
-    write_private(file, key.trim().as_bytes())
-        .map_err(|source| ClusterError::Write { path: file.to_owned(), source })
-}
-
-/// Readable by the owner only, from the first moment on.
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
 }
 
 fn run_gateway(

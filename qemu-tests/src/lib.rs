@@ -6,6 +6,7 @@ pub mod artifacts;
 pub mod cluster;
 pub mod disk;
 pub mod forward;
+pub mod guardian_client;
 pub mod http;
 pub mod liar;
 pub mod net;

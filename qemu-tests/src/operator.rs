@@ -14,6 +14,9 @@ use crate::artifacts::{Artifacts, ArtifactsError};
 use crate::cluster::{Cluster, GATEWAY};
 use crate::net::Namespace;
 
+/// [`crate::vm::PUBLIC_ADDRESS`] as text.
+const NODE_IP: &str = "127.0.0.2";
+
 pub struct Operator {
     network: Arc<Namespace>,
     program: PathBuf,
@@ -70,28 +73,27 @@ impl Operator {
         Ok(answer["token"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// Fetches the code from the node and enrols it.
+    /// Fetches the code from the node and enrols it; does not wait until the node runs.
     pub fn enroll(&self, token: &str) -> Result<EnrollResponse, OperatorError> {
-        let node_ip = crate::vm::PUBLIC_ADDRESS.to_string();
-        self.ask(&[
-            "node",
-            "enroll",
-            "--node-ip",
-            &node_ip,
-            "--token",
-            token,
-            "--gateway",
-            &Self::gateway_url(),
-        ])
+        self.ask(&Self::enroll_arguments(token))
+    }
+
+    /// The same with a code that the node is not asked for.
+    pub fn enroll_with_code(&self, token: &str, code: &str) -> Result<EnrollResponse, OperatorError> {
+        self.ask(&[&Self::enroll_arguments(token)[..], &["--code", code]].concat())
+    }
+
+    fn enroll_arguments(token: &str) -> [&str; 7] {
+        ["node", "enroll", "--node-ip", NODE_IP, "--token", token, "--no-wait"]
     }
 
     pub fn status(&self, node_id: &str) -> Result<Status, OperatorError> {
-        self.ask(&["node", "status", node_id])
+        self.ask(&["node", "status", "--node-id", node_id])
     }
 
     /// The log of a service (or `agent`), by service.
     pub fn logs(&self, node_id: &str, service: &str, lines: u32) -> Result<serde_json::Value, OperatorError> {
-        self.ask(&["node", "logs", node_id, "--service", service, "--lines", &lines.to_string()])
+        self.ask(&["node", "logs", "--node-id", node_id, "--service", service, "--lines", &lines.to_string()])
     }
 
     pub fn command(
@@ -100,13 +102,49 @@ impl Operator {
         action: &str,
         service: Option<&str>,
     ) -> Result<serde_json::Value, OperatorError> {
-        let mut arguments = vec!["node", "command", node_id, action];
-        arguments.extend(service);
+        let mut arguments = vec!["node", "command", "--node-id", node_id, action];
+        if let Some(service) = service {
+            arguments.extend(["--service", service]);
+        }
         self.ask(&arguments)
     }
 
+    /// The report, also when it says that something is not healthy.
     pub fn report(&self) -> Result<FleetReport, OperatorError> {
-        self.ask(&["monitor", "report"])
+        let output = self.run(&["monitor", "report"])?;
+        decode("monitor report".into(), &output.stdout)
+    }
+
+    /// Status code of a bare HTTPS request to the gateway, for what the `orama` command would never send.
+    pub fn https(&self, method: &str, path: &str, bearer: &str, body: &str) -> Result<u16, OperatorError> {
+        let mut command = self.network.command("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60", "--output", "/dev/null"]);
+        command.args(["--write-out", "%{http_code}", "--request", method, "--config", "-"]);
+        command.arg("--cacert").arg(&self.authority).arg(format!("{}{path}", Self::gateway_url()));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let name = || format!("{method} {path} with curl");
+        let failed = |source| OperatorError::Start { command: name(), source };
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            use std::io::Write;
+            // Through standard input: arguments are visible to everybody on the machine.
+            let quoted = body.replace('\\', "\\\\").replace('"', "\\\"");
+            let mut config = "header = \"Content-Type: application/json\"\n".to_owned();
+            if !bearer.is_empty() {
+                config.push_str(&format!("header = \"Authorization: Bearer {bearer}\"\n"));
+            }
+            if !body.is_empty() {
+                config.push_str(&format!("data-raw = \"{quoted}\"\n"));
+            }
+            stdin.write_all(config.as_bytes()).map_err(failed)?;
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.trim().parse().map_err(|_| OperatorError::Failed {
+            command: name(),
+            status: output.status,
+            message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
     }
 
     fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, OperatorError> {
@@ -117,8 +155,7 @@ impl Operator {
             let message = format!("{}\n{}", text(&output.stderr), text(&output.stdout)).trim().to_owned();
             return Err(OperatorError::Failed { command, status: output.status, message });
         }
-        let answer = text(&output.stdout);
-        serde_json::from_str(&answer).map_err(|source| OperatorError::Answer { command, answer, source })
+        decode(command, &output.stdout)
     }
 
     /// Runs the command and returns what it wrote, whatever its exit code.
@@ -129,4 +166,9 @@ impl Operator {
         command.env("ORAMA_CA", &self.authority).env("ORAMA_API_KEY_FILE", &self.api_key);
         command.output().map_err(|source| OperatorError::Start { command: arguments.join(" "), source })
     }
+}
+
+fn decode<T: DeserializeOwned>(command: String, bytes: &[u8]) -> Result<T, OperatorError> {
+    let answer = String::from_utf8_lossy(bytes).trim().to_owned();
+    serde_json::from_str(&answer).map_err(|source| OperatorError::Answer { command, answer, source })
 }
