@@ -11,6 +11,8 @@ use crate::{Interface, InterfaceStatus, Ipv4Prefix, OVERLAY, PeerConfig, PublicK
 
 mod client;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientError};
 pub use server::{BindError, Server, ServerConfig};

@@ -421,3 +421,7 @@ fn create_userspace(name: &str) -> Result<WGApi<Userspace>, UpError> {
         .map_err(|source| UpError::CreateUserspace(name.to_owned(), source))?;
     Ok(api)
 }
+
+#[cfg(test)]
+#[path = "interface_tests.rs"]
+mod tests;

@@ -141,3 +141,7 @@ impl<'de> serde::Deserialize<'de> for PublicKey {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+#[path = "key_tests.rs"]
+mod tests;

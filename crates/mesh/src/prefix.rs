@@ -73,10 +73,11 @@ impl FromStr for Ipv4Prefix {
     /// A bare address is a /32, as for `wg`.
     fn from_str(text: &str) -> Result<Self, PrefixError> {
         let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, parse_length(length)?),
-            None => (text, 32),
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
         };
         let address = address.parse().map_err(|_| PrefixError::Address)?;
+        let length = length.map_or(Ok(32), parse_length)?;
         Ok(Self { address, length })
     }
 }

@@ -10,8 +10,10 @@ use zeroize::Zeroizing;
 use crate::{Ipv4Prefix, PrivateKey, PublicKey};
 
 mod parse;
+#[cfg(test)]
+mod tests;
 
-pub use parse::{WgQuickError, parse};
+pub use parse::{WgQuickError, WgQuickErrorKind, parse};
 
 /// Longest text that is read, in bytes: 250 peers of about 1 KiB.
 pub const TEXT_LIMIT_BYTES: usize = 256 * 1024;
