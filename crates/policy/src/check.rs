@@ -74,7 +74,6 @@ fn spec(report: &mut Report<'_>, raw: raw::File, sets: &Sets) -> Spec {
 
 fn user(report: &mut Report<'_>, user: &Spanned<raw::User>) -> (u32, u32) {
     let uid = &user.get_ref().uid;
-    let gid = user.get_ref().gid.as_ref().unwrap_or(uid);
     let mut id = |what: &str, value: &Spanned<i64>| match *value.get_ref() {
         0 => {
             report.add(value.span(), format!("`{what}` is 0: a service never runs as root"));
@@ -87,7 +86,8 @@ fn user(report: &mut Report<'_>, user: &Spanned<raw::User>) -> (u32, u32) {
             0
         }
     };
-    (id("uid", uid), id("gid", gid))
+    let uid = id("uid", uid);
+    (uid, user.get_ref().gid.as_ref().map_or(uid, |gid| id("gid", gid)))
 }
 
 fn environment(
