@@ -47,6 +47,8 @@ pub struct Image {
     pub initrd: PathBuf,
     pub uki: PathBuf,
     pub cmdline: String,
+    /// Static `orama`, `orama-gateway` and `vault-guardian` for the hosts around nodes.
+    pub host_programs: Vec<PathBuf>,
     /// Sizes and digests, as in manifest.json.
     pub artifacts: Vec<Artifact>,
     /// What a builder should know, for example that the pinned kernel is gone.
@@ -165,6 +167,7 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
         initrd,
         uki,
         cmdline,
+        host_programs: programs.host_programs(),
         artifacts: Vec::new(),
         notes: kernel.notes,
     };

@@ -7,8 +7,8 @@ use super::tool::{ToolError, run_visibly, tool};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Static programs of an image, by package.
-const PACKAGES: [&str; 4] = ["orama-agent", "orama-gateway", "vault-guardian", "orama-init"];
+/// Static programs, by package: those of an image, and the operator's command, which is released beside it.
+const PACKAGES: [&str; 5] = ["orama-agent", "orama-gateway", "vault-guardian", "orama-init", "orama"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramsError {
@@ -27,12 +27,18 @@ pub struct Programs {
     pub init: PathBuf,
     gateway: PathBuf,
     guardian: PathBuf,
+    operator: PathBuf,
 }
 
 impl Programs {
     /// Those that run as services.
     pub fn service_binaries(&self) -> Vec<PathBuf> {
         vec![self.gateway.clone(), self.guardian.clone()]
+    }
+
+    /// Those that a cluster around nodes needs on its hosts.
+    pub fn host_programs(&self) -> Vec<PathBuf> {
+        vec![self.operator.clone(), self.gateway.clone(), self.guardian.clone()]
     }
 }
 
@@ -45,6 +51,7 @@ pub fn build(workspace: &Path, cache: &Path) -> Result<Programs, ProgramsError> 
         init: program("orama-init")?,
         gateway: program("orama-gateway")?,
         guardian: program("vault-guardian")?,
+        operator: program("orama")?,
     })
 }
 

@@ -69,7 +69,8 @@ pub fn make(parts: &Parts<'_>, work: &Path, to: &Path) -> Result<(), UkiError> {
         let metadata = fs::metadata(path).map_err(|source| UkiError::Read { path: path.clone(), source })?;
         address += metadata.len();
     }
-    run(objcopy.arg(STUB).arg(to))?;
+    // Keeping the date of the stub keeps the time in its PE header too; otherwise that is the time of the build.
+    run(objcopy.arg("--preserve-dates").arg(STUB).arg(to))?;
     Ok(())
 }
 
