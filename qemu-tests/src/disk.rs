@@ -9,6 +9,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use serde::Deserialize;
 
+use crate::process::search_path;
+
 /// Bytes of a sector, as sfdisk counts.
 const SECTOR_BYTES: u64 = 512;
 /// Header, metadata and key slots all end before this; cryptsetup wants some payload behind them.
@@ -75,7 +77,7 @@ struct Entry {
 /// Finds a partition by its GPT name.
 pub fn partition(disk: &Path, name: &str) -> Result<Extent, DiskError> {
     let mut command = Command::new("sfdisk");
-    command.arg("--json").arg(disk);
+    command.env("PATH", search_path()).arg("--json").arg(disk);
     let output = run("sfdisk", command, &[])?;
     let listing: Listing =
         serde_json::from_slice(&output).map_err(|source| DiskError::Answer { program: "sfdisk", source })?;
@@ -187,6 +189,7 @@ impl Header {
 
 fn cryptsetup() -> Command {
     let mut command = Command::new("cryptsetup");
+    command.env("PATH", search_path());
     // Locks are for devices that others use too.
     command.args(["--batch-mode", "--disable-locks"]);
     command

@@ -9,6 +9,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::process::search_path;
+
 /// The namespace lives as long as a process or this handle is in it.
 pub struct Namespace {
     handle: OwnedFd,
@@ -41,6 +43,7 @@ impl Namespace {
             unshare(CloneFlags::CLONE_NEWNET).map_err(NamespaceError::Unshare)?;
             let handle = File::open("/proc/thread-self/ns/net").map_err(NamespaceError::Open)?;
             let up = Command::new("ip")
+                .env("PATH", search_path())
                 .args(["link", "set", "lo", "up"])
                 .stdin(Stdio::null())
                 .status()
@@ -56,6 +59,7 @@ impl Namespace {
     /// A command whose process is in the namespace and dies with us.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
+        command.env("PATH", search_path());
         let handle = self.handle.as_raw_fd();
         // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
         // allowed: it makes two system calls and allocates nothing. The descriptor is open then: the

@@ -142,6 +142,13 @@ impl Drop for Process {
     }
 }
 
+/// The search path with the administrator's folders, which the paths of many users lack.
+pub fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
 /// Last lines of a log, for a message to a person.
 pub fn tail(log: &Path, lines: usize) -> String {
     let text = std::fs::read(log).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::process::Command;
 
 use crate::host;
+use crate::image::packages::FOR_BUILDING;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -17,9 +18,10 @@ pub struct Arguments {
 }
 
 /// What running a node and a cluster needs, beside what building an image needs.
-const RUNTIME_PACKAGES: [&str; 6] = [
+const RUNTIME_PACKAGES: [&str; 7] = [
     "qemu-system-x86", // the virtual machines
     "ovmf",            // their firmware
+    "curl",            // requests that the orama command would never send, and what the demo tells to try
     "iproute2",        // the cluster's network namespace
     "cryptsetup-bin",  // opens headers that a test cut out of a disk
     "fdisk",           // sfdisk reads the partition tables of images
@@ -104,6 +106,7 @@ fn missing() -> Result<Vec<&'static str>, SetupError> {
     let mut needed: Vec<&'static str> = Vec::new();
     needed.extend(RUNTIME_PACKAGES);
     needed.extend(BUILD_PACKAGES);
+    needed.extend(FOR_BUILDING.iter().map(|required| required.package));
     needed.sort_unstable();
     needed.dedup();
     let output = Command::new("dpkg-query")
