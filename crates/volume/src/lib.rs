@@ -9,6 +9,8 @@ mod data_volume;
 #[cfg(feature = "stand-in")]
 mod directory;
 mod early_state;
+mod gpt;
+mod grow;
 mod header;
 mod luks;
 mod mapper;
@@ -26,6 +28,8 @@ pub use data_volume::{
 #[cfg(feature = "stand-in")]
 pub use directory::{CrashPoint, DirectoryVolume};
 pub use early_state::{EarlyState, EarlyStateError, PeerState, PrivateKeyText, WireguardState};
+pub use gpt::TableError;
+pub use grow::{GrowError, Growth, grow_data_partition};
 pub use luks::{DEFAULT_MAPPER_NAME, LuksVolume};
 pub use program::RunError;
 pub use seal::{MacKey, MacMismatch, RandomError, SealedRecord};
