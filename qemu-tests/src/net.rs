@@ -115,9 +115,9 @@ fn join<T>(thread: std::thread::JoinHandle<T>) -> T {
     }
 }
 
-/// Without root: runs this program again, with the same arguments, as root of a user namespace of its own,
-/// and returns how that ended. With root, or when we are that second run: returns none, go on.
-pub fn again_in_user_namespace() -> Result<Option<ExitStatus>, RootlessError> {
+/// Without root: runs this program again, with the same arguments and the given ones, as root of a user
+/// namespace of its own, and returns how that ended. With root, or when we are that second run: none, go on.
+pub fn again_in_user_namespace(more: &[&std::ffi::OsStr]) -> Result<Option<ExitStatus>, RootlessError> {
     let user = nix::unistd::geteuid();
     if user.is_root() {
         return Ok(None);
@@ -127,7 +127,7 @@ pub fn again_in_user_namespace() -> Result<Option<ExitStatus>, RootlessError> {
     let user_map = format!("0 {user} 1");
     let group_map = format!("0 {group} 1");
     let mut command = Command::new(std::env::current_exe().map_err(RootlessError::Own)?);
-    command.args(std::env::args_os().skip(1));
+    command.args(std::env::args_os().skip(1)).args(more);
     // SAFETY: between fork and exec the closure makes system calls only: unshare, and open, write and
     // close on three files of /proc; it allocates nothing, as the paths are short enough for a stack
     // buffer and the texts were made before.

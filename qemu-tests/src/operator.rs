@@ -158,10 +158,21 @@ impl Operator {
         decode(command, &output.stdout)
     }
 
+    /// What the command prints for a person, whatever its exit code.
+    pub fn show(&self, arguments: &[&str]) -> Result<String, OperatorError> {
+        let output = self.execute(arguments, &[])?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
+    }
+
     /// Runs the command and returns what it wrote, whatever its exit code.
     pub fn run(&self, arguments: &[&str]) -> Result<Output, OperatorError> {
+        self.execute(arguments, &["--json"])
+    }
+
+    fn execute(&self, arguments: &[&str], flags: &[&str]) -> Result<Output, OperatorError> {
         let mut command: Command = self.network.command(&self.program);
-        command.arg("--json").args(arguments).stdin(Stdio::null()).env_clear();
+        command.args(flags).args(arguments).stdin(Stdio::null()).env_clear();
         command.env("ORAMA_GATEWAY", Self::gateway_url());
         command.env("ORAMA_CA", &self.authority).env("ORAMA_API_KEY_FILE", &self.api_key);
         command.output().map_err(|source| OperatorError::Start { command: arguments.join(" "), source })

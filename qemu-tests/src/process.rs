@@ -2,9 +2,11 @@
 //! a limit. Does not know what it runs.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,18 @@ use nix::unistd::Pid;
 
 /// How many lines of a log an error shows.
 pub const TAIL_LINES: usize = 40;
+
+/// Set when somebody wants us to end; see [`interrupt`].
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Makes every wait of this package end soon, with an error.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
 
 pub struct Process {
     name: String,
@@ -38,6 +52,8 @@ pub enum ProcessError {
     Ended { name: String, status: ExitStatus, log: PathBuf, tail: String },
     #[error("{name}: no {what} within {} s; its log {log} ends with\n{tail}", limit.as_secs())]
     Late { name: String, what: String, limit: Duration, log: PathBuf, tail: String },
+    #[error("interrupted while waiting for {name}")]
+    Interrupted { name: String },
     #[error("waiting for {name}")]
     Wait {
         name: String,
@@ -61,6 +77,8 @@ impl Process {
         let output: File = open().map_err(log_error)?;
         let errors: File = output.try_clone().map_err(log_error)?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        // Ctrl-C on the terminal is for us: we end the others, in order.
+        command.process_group(0);
         let child = spawn(command).map_err(|source| ProcessError::Start { name: name.to_owned(), source })?;
         Ok(Self { name: name.to_owned(), child, log: log.to_owned() })
     }
@@ -95,6 +113,9 @@ impl Process {
             if let Some(status) = self.ended()? {
                 let (name, log) = (self.name.clone(), self.log.clone());
                 return Err(ProcessError::Ended { name, status, tail: tail(&log, TAIL_LINES), log });
+            }
+            if interrupted() {
+                return Err(ProcessError::Interrupted { name: self.name.clone() });
             }
             if started.elapsed() > limit {
                 return Err(self.late(what, limit));

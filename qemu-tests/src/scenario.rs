@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, ClusterError};
 use crate::net::Namespace;
 use crate::node;
 use crate::operator::{Operator, OperatorError};
+use crate::process::interrupted;
 use crate::vm::{Machine, MachineError};
 
 /// Firmware to enrollment mode: 10 s on an idle machine; others may be busy.
@@ -110,7 +111,7 @@ impl Scenario {
                 Ok(status) => format!("{status:?}"),
                 Err(error) => error.to_string(),
             };
-            if started.elapsed() > limit {
+            if started.elapsed() > limit || interrupted() {
                 return Err(ScenarioError::Late { what: what.to_owned(), limit, last });
             }
             std::thread::sleep(Duration::from_millis(500));

@@ -4,7 +4,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::process::{TAIL_LINES, tail};
+use crate::process::{TAIL_LINES, interrupted, tail};
 
 /// What the kernel says when it gives up.
 pub const PANIC: &str = "Kernel panic";
@@ -27,6 +27,8 @@ pub enum ConsoleError {
     Late { text: String, limit: Duration, path: PathBuf, tail: String },
     #[error("kernel panic while waiting for {text:?}; {path} ends with\n{tail}")]
     Panic { text: String, path: PathBuf, tail: String },
+    #[error("interrupted while waiting for {text:?} on the console")]
+    Interrupted { text: String },
     #[error("the machine went off while waiting for {text:?}; {path} ends with\n{tail}")]
     Off { text: String, path: PathBuf, tail: String },
 }
@@ -90,6 +92,9 @@ impl Console {
                     path: self.path.clone(),
                     tail: self.tail(),
                 });
+            }
+            if interrupted() {
+                return Err(ConsoleError::Interrupted { text: text.into() });
             }
             if started.elapsed() > limit {
                 let (path, tail) = (self.path.clone(), self.tail());
