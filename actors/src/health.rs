@@ -31,7 +31,12 @@ pub struct HealthActor {
 
 impl HealthActor {
     /// `version` is the image's; `started` the start of the agent, not of this generation.
-    pub fn new(registry: Registry, url: impl Into<String>, version: impl Into<String>, started: Instant) -> Self {
+    pub fn new(
+        registry: Registry,
+        url: impl Into<String>,
+        version: impl Into<String>,
+        started: Instant,
+    ) -> Self {
         Self { registry, url: url.into(), version: version.into(), started, failing: None, tried: false }
     }
 
@@ -82,5 +87,9 @@ impl Actor for HealthActor {
 async fn send(url: &str, report: &HealthReport) -> Result<(), String> {
     let client = awc::Client::builder().timeout(REPORT_TIMEOUT).disable_redirects().finish();
     let response = client.post(url).send_json(report).await.map_err(|error| error.to_string())?;
-    if response.status().is_success() { Ok(()) } else { Err(format!("answered {}", response.status().as_u16())) }
+    if response.status().is_success() {
+        Ok(())
+    } else {
+        Err(format!("answered {}", response.status().as_u16()))
+    }
 }

@@ -35,7 +35,8 @@ pub struct MeshFailure(pub String);
 /// Starts processes of services. Called from one thread that lives as long as the agent, because a child with a
 /// parent-death signal dies with the *thread* that made it.
 pub trait Launcher: Send + Sync {
-    fn spawn(&self, service: &str, stdout: OwnedFd, stderr: OwnedFd) -> Result<Box<dyn Child>, LaunchFailure>;
+    fn spawn(&self, service: &str, stdout: OwnedFd, stderr: OwnedFd)
+    -> Result<Box<dyn Child>, LaunchFailure>;
 }
 
 /// Why a service was not started, for a person.

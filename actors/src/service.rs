@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle, WrapFuture,
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, SpawnHandle,
+    WrapFuture,
 };
 use orama_protocol::agent::ServiceStatus;
 use tokio::io::unix::AsyncFd;
@@ -113,13 +114,16 @@ impl ServiceActor {
         let before = self.state.phase;
         // Even a failed random number is only jitter lost.
         let jitter = getrandom::u32().unwrap_or(0);
-        let (state, actions) = machine::step(&self.plan.rules, &self.state, event, self.started.elapsed(), jitter);
+        let (state, actions) =
+            machine::step(&self.plan.rules, &self.state, event, self.started.elapsed(), jitter);
         self.state = state;
         if let (true, Some(probe)) = (self.state.phase != before, self.probing.take()) {
             context.cancel_future(probe);
         }
         if self.state.phase == Phase::Stopped || self.state.phase == Phase::Failed {
-            self.waiters.drain(..).for_each(|waiter| drop(waiter.send(())));
+            for waiter in self.waiters.drain(..) {
+                let _ = waiter.send(());
+            }
         }
         for action in actions {
             self.execute(action, context);
@@ -337,6 +341,9 @@ impl Handler<Launched> for ServiceActor {
 
 /// Waits until the main process has ended, and collects it.
 async fn wait_for_exit(child: &dyn Child) -> Exit {
+    // Deprecated because a type may change the descriptor behind the reactor's back; an `OwnedFd` that nobody else
+    // sees cannot, and the replacement is an unsafe function, which this crate forbids.
+    #[expect(deprecated)]
     let descriptor = match child.pidfd().as_fd().try_clone_to_owned().and_then(AsyncFd::new) {
         Ok(descriptor) => descriptor,
         Err(error) => {

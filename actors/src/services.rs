@@ -208,7 +208,9 @@ impl Actor for ServicesActor {
                 seccomp: String::new(),
             };
             self.registry.facts.set_service(&refused.name, status);
-            self.registry.facts.raise_alarm(&format!("policy of {} refused: {}", refused.name, refused.reason));
+            self.registry
+                .facts
+                .raise_alarm(&format!("policy of {} refused: {}", refused.name, refused.reason));
         }
         // A generation that replaces one that panicked half-way through a start goes on with it.
         let node = self.registry.facts.node();
@@ -252,7 +254,10 @@ impl Handler<StopAll> for ServicesActor {
             for group in groups {
                 let stops = group.iter().filter_map(|name| links.get(name)).map(|link| {
                     let why = message.why.clone();
-                    async move { drop(link.ask(service::Stop { why }).await) }
+                    async move {
+                        // An actor that is gone cannot stop its service; the volume's close will tell.
+                        let _ = link.ask(service::Stop { why }).await;
+                    }
                 });
                 futures_util::future::join_all(stops).await;
             }

@@ -183,10 +183,7 @@ where
     })
 }
 
-fn spawn_generation<A: Actor<Context = Context<A>>>(
-    link: &Link<A>,
-    actor: A,
-) -> tokio::task::JoinHandle<()> {
+fn spawn_generation<A: Actor<Context = Context<A>>>(link: &Link<A>, actor: A) -> tokio::task::JoinHandle<()> {
     let mut context = Context::new();
     context.set_mailbox_capacity(MAILBOX);
     link.set(Some(context.address()));

@@ -102,8 +102,7 @@ async fn too_many_panics_escalate_once_and_leave_the_link_empty() {
 async fn an_actor_that_stops_by_itself_has_finished() {
     let book = RestartBook::default();
     let link = Link::<Echo>::default();
-    let supervisor =
-        supervise("brief", &link, &book, PATIENT, |_| (), |generation| Echo { generation });
+    let supervisor = supervise("brief", &link, &book, PATIENT, |_| (), |generation| Echo { generation });
     link.ask(Finish).await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), supervisor).await.unwrap().unwrap();
     assert_eq!(link.ask(Generation).await, Err(Unavailable::Absent));

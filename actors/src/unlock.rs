@@ -4,11 +4,22 @@
 
 use std::sync::Arc;
 
-use actix::{Actor, Context, Message};
+use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use orama_volume::vault::{AgentToken, Vault, VaultError};
 use orama_volume::{CloseError, DataVolume, EarlyState, MacMismatch, MountError, SealedRecord};
+use tokio::sync::mpsc;
 
+use crate::facts::{ApiToken, Identity, Scope};
 use crate::ports::Console;
 use crate::registry::Registry;
+
+mod gather;
+mod guardian_client;
+mod machine;
+mod provision;
+
+pub use guardian_client::{GUARDIAN_TIMEOUT, GuardianClient};
+pub use provision::{Guardian, NodeSetup, ProvisionError};
 
 pub struct UnlockActor {
     pub(crate) registry: Registry,
@@ -37,12 +48,22 @@ pub struct Mount {
     pub sealed: Arc<SealedRecord>,
 }
 
+/// Makes the volume of a new node and enrols it. Answered when the record of enrollment is on the disk; what failed
+/// before that left the node as it was, with the volume closed.
+#[derive(Message)]
+#[rtype(result = "Result<(), ProvisionError>")]
+pub struct Provision {
+    pub setup: NodeSetup,
+    /// Takes the name of each step at its begin.
+    pub progress: mpsc::Sender<String>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum MountProblem {
     #[error("mounting the volume")]
     Mount(#[source] MountError),
     #[error("reading the agent's files in the volume")]
-    Files(#[source] orama_volume::vault::VaultError),
+    Files(#[source] VaultError),
     #[error("{0}")]
     Edited(#[source] MacMismatch),
     #[error("a blocking volume call panicked")]
@@ -77,19 +98,88 @@ impl Actor for UnlockActor {
     type Context = Context<Self>;
 }
 
-impl actix::Handler<Unlock> for UnlockActor {
-    type Result = ();
-    fn handle(&mut self, _: Unlock, _: &mut Self::Context) {}
-}
-impl actix::Handler<Mount> for UnlockActor {
-    type Result = Result<(), MountProblem>;
-    fn handle(&mut self, _: Mount, _: &mut Self::Context) -> Self::Result {
-        Err(MountProblem::Panicked)
+impl Handler<Unlock> for UnlockActor {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Unlock { state }: Unlock, _: &mut Self::Context) -> Self::Result {
+        let gathering = gather::Gathering {
+            registry: self.registry.clone(),
+            volume: Arc::clone(&self.volume),
+            console: Arc::clone(&self.console),
+            guardian_port: self.settings.guardian_port,
+        };
+        Box::pin(async move { gathering.run(&state).await }.into_actor(self))
     }
 }
-impl actix::Handler<Close> for UnlockActor {
-    type Result = Result<(), CloseProblem>;
+
+impl Handler<Mount> for UnlockActor {
+    type Result = ResponseActFuture<Self, Result<(), MountProblem>>;
+
+    fn handle(&mut self, Mount { sealed }: Mount, _: &mut Self::Context) -> Self::Result {
+        let volume = Arc::clone(&self.volume);
+        let mounted = tokio::task::spawn_blocking(move || mount(&*volume, &sealed));
+        Box::pin(mounted.into_actor(self).map(|result, actor, _| {
+            let (token, genuine) = result.unwrap_or(Err(MountProblem::Panicked))?;
+            // Also when the header was edited: this token is the volume's own, and somebody must be able to ask
+            // the node why it stands still.
+            actor.take_token(&token);
+            genuine.map_err(MountProblem::Edited)?;
+            actor.registry.facts.set_volume_ready(true);
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<Provision> for UnlockActor {
+    type Result = ResponseActFuture<Self, Result<(), ProvisionError>>;
+
+    fn handle(&mut self, Provision { setup, progress }: Provision, _: &mut Self::Context) -> Self::Result {
+        let (volume, console) = (Arc::clone(&self.volume), Arc::clone(&self.console));
+        let port = self.settings.guardian_port;
+        let identity = Identity { node_id: setup.node_id.clone(), wg_ip: setup.address.address() };
+        let work = async move { provision::provision(&volume, &*console, port, setup, progress).await };
+        Box::pin(work.into_actor(self).map(|result, actor, _| {
+            let token = result?;
+            actor.registry.facts.set_identity(identity);
+            actor.take_token(&token);
+            actor.registry.facts.set_volume_ready(true);
+            Ok(())
+        }))
+    }
+}
+
+impl Handler<Close> for UnlockActor {
+    type Result = ResponseActFuture<Self, Result<(), CloseProblem>>;
+
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        Ok(())
+        self.registry.facts.set_volume_ready(false);
+        let volume = Arc::clone(&self.volume);
+        let closed = tokio::task::spawn_blocking(move || volume.unmount_and_close());
+        Box::pin(closed.into_actor(self).map(|result, _, _| match result {
+            Ok(result) => result.map_err(CloseProblem::Close),
+            Err(_) => Err(CloseProblem::Panicked),
+        }))
     }
 }
+
+impl UnlockActor {
+    fn take_token(&self, token: &AgentToken) {
+        self.registry.facts.set_api_token(ApiToken { digest: token.sha256(), scope: Scope::Full });
+    }
+}
+
+/// Mounts, then judges the header by the key inside the volume.
+fn mount(
+    volume: &dyn DataVolume,
+    sealed: &SealedRecord,
+) -> Result<(AgentToken, Result<(), MacMismatch>), MountProblem> {
+    volume.mount().map_err(MountProblem::Mount)?;
+    let vault = Vault::at(volume.root());
+    let genuine = sealed.verify(&vault.mac_key().map_err(MountProblem::Files)?);
+    let token = vault.agent_token().map_err(MountProblem::Files)?;
+    Ok((token, genuine))
+}
+
+#[cfg(test)]
+#[path = "unlock/actor_tests.rs"]
+mod tests;

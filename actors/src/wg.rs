@@ -72,8 +72,11 @@ impl Handler<BringUp> for WgActor {
 
     fn handle(&mut self, BringUp(config): BringUp, _: &mut Self::Context) -> Self::Result {
         let addresses: Vec<_> = config.addresses.iter().map(ToString::to_string).collect();
-        let line =
-            format!("wireguard {INTERFACE} up, address {}, {} peers", addresses.join(", "), config.peers.len());
+        let line = format!(
+            "wireguard {INTERFACE} up, address {}, {} peers",
+            addresses.join(", "),
+            config.peers.len()
+        );
         let console = Arc::clone(&self.console);
         let up = blocking(Arc::clone(&self.mesh), move |mesh| mesh.up(&config));
         Box::pin(

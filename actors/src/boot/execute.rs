@@ -39,10 +39,9 @@ impl BootActor {
             Ok(Probe::Unfinished { why }) => {
                 Event::Probed(Found::NotEnrolled { why: format!("data volume was never finished: {why}") })
             }
-            Ok(Probe::Enrolled { state, sealed }) => self.take_early_state(Enrolled {
-                state: Arc::new(state),
-                sealed: Arc::new(sealed),
-            }),
+            Ok(Probe::Enrolled { state, sealed }) => {
+                self.take_early_state(Enrolled { state: Arc::new(state), sealed: Arc::new(sealed) })
+            }
             Err(error @ ProbeError::Damaged { .. }) => {
                 Event::Probed(Found::Damaged { why: describe(&error) })
             }
@@ -142,15 +141,10 @@ impl BootActor {
     }
 
     pub(super) fn exit(&self, exit: Exit, why: &str) {
+        // The power port says so on the console: other ways to the end of a node go through it too.
         match exit {
-            Exit::Reboot => {
-                self.console.line(&format!("rebooting: {why}"));
-                self.power.reboot(why);
-            }
-            Exit::PowerOff => {
-                self.console.line(&format!("powering off: {why}"));
-                self.power.power_off(why);
-            }
+            Exit::Reboot => self.power.reboot(why),
+            Exit::PowerOff => self.power.power_off(why),
         }
     }
 

@@ -80,10 +80,16 @@ pub enum Exit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// No header, or one that provisioning never committed.
-    NotEnrolled { why: String },
-    Enrolled { node_id: String },
+    NotEnrolled {
+        why: String,
+    },
+    Enrolled {
+        node_id: String,
+    },
     /// There is something, and it cannot be read: never reformatted.
-    Damaged { why: String },
+    Damaged {
+        why: String,
+    },
     /// Only after a restart of the actor: the volume is mounted and was found genuine before.
     StillMounted,
 }
@@ -92,24 +98,44 @@ pub enum Found {
 pub enum Event {
     Started,
     Probed(Found),
-    ProbeFailed { why: String },
+    ProbeFailed {
+        why: String,
+    },
     /// The enroll actor wants to format the volume.
-    BeginProvisioning { node_id: String },
-    ProvisioningFailed { why: String },
+    BeginProvisioning {
+        node_id: String,
+    },
+    ProvisioningFailed {
+        why: String,
+    },
     Provisioned,
     MeshUp,
-    MeshFailed { why: String },
+    MeshFailed {
+        why: String,
+    },
     /// Guardians are being asked.
-    Gathering { needed: u8, holders: u8 },
+    Gathering {
+        needed: u8,
+        holders: u8,
+    },
     /// Too few good shares; `why` names every guardian and the next try.
-    Waiting { why: String },
+    Waiting {
+        why: String,
+    },
     VolumeOpen,
     Mounted,
-    MountFailed { why: String },
-    EarlyStateEdited { why: String },
+    MountFailed {
+        why: String,
+    },
+    EarlyStateEdited {
+        why: String,
+    },
     /// Every service was started, failed or refused.
     AllSpawned,
-    Leave { exit: Exit, why: String },
+    Leave {
+        exit: Exit,
+        why: String,
+    },
     /// Services are stopped and the volume is closed, or the time for that is over.
     Closed,
     /// A pause that an action asked for is over.
@@ -130,7 +156,10 @@ pub enum Action {
     StartServices,
     /// Stop services in reverse, unmount, close; then [`Event::Closed`].
     CloseDown,
-    Exit { exit: Exit, why: String },
+    Exit {
+        exit: Exit,
+        why: String,
+    },
     Alarm(String),
     /// Say on the console that all services are spawned.
     AnnounceSpawned,

@@ -104,7 +104,9 @@ pub enum Event {
     /// Its turn has come, or an operator says start.
     Start,
     /// A child from before this actor's restart still runs.
-    Adopted { ready: bool },
+    Adopted {
+        ready: bool,
+    },
     /// The child runs.
     Spawned,
     SpawnFailed(String),
@@ -124,7 +126,10 @@ pub enum Action {
     Spawn,
     /// Probe until ready, or say ready at once when the policy has no readiness probe.
     AwaitReady,
-    SetTimer { number: u64, after: Duration },
+    SetTimer {
+        number: u64,
+        after: Duration,
+    },
     /// The policy's stop signal.
     Signal,
     KillAll,

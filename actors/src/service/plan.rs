@@ -53,12 +53,13 @@ impl ServicePlan {
             Readiness::None => (None, None),
             Readiness::Probe { probe, timeout } => (Some(plan_probe(policy, probe)), Some(*timeout)),
         };
-        let liveness = policy.liveness.as_ref().map(|Liveness { probe, interval, timeout, failures }| LivenessPlan {
-            probe: plan_probe(policy, probe),
-            interval: *interval,
-            timeout: *timeout,
-            failures: *failures,
-        });
+        let liveness =
+            policy.liveness.as_ref().map(|Liveness { probe, interval, timeout, failures }| LivenessPlan {
+                probe: plan_probe(policy, probe),
+                interval: *interval,
+                timeout: *timeout,
+                failures: *failures,
+            });
         Self {
             name: policy.name.clone(),
             after: policy.after.clone(),

@@ -34,7 +34,8 @@ pub async fn check(target: &Target, limit: Duration) -> Result<(), ProbeError> {
         },
         Target::Http(url) => {
             let client = awc::Client::builder().timeout(limit).disable_redirects().finish();
-            match tokio::time::timeout(limit, client.get(url).insert_header(("connection", "close")).send()).await
+            match tokio::time::timeout(limit, client.get(url).insert_header(("connection", "close")).send())
+                .await
             {
                 Ok(Ok(response)) if response.status().is_success() => Ok(()),
                 Ok(Ok(response)) => Err(ProbeError::Status(url.clone(), response.status().as_u16())),

@@ -26,9 +26,15 @@ impl SandboxLauncher {
 }
 
 impl Launcher for SandboxLauncher {
-    fn spawn(&self, service: &str, stdout: OwnedFd, stderr: OwnedFd) -> Result<Box<dyn Child>, LaunchFailure> {
+    fn spawn(
+        &self,
+        service: &str,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Box<dyn Child>, LaunchFailure> {
         let policy = self.policies.get(service).ok_or_else(|| LaunchFailure("it has no policy".into()))?;
-        let variables = self.facts.variables().ok_or_else(|| LaunchFailure("the node has no name yet".into()))?;
+        let variables =
+            self.facts.variables().ok_or_else(|| LaunchFailure("the node has no name yet".into()))?;
         let prepared = orama_sandbox::prepare(policy, &variables).map_err(|error| chain(&error))?;
         let running = prepared.spawn(stdout, stderr).map_err(|error| chain(&error))?;
         Ok(Box::new(Confined(running)))

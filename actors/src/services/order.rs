@@ -27,7 +27,8 @@ pub fn stop_groups(order: &[Node]) -> Vec<Vec<String>> {
     let mut groups = Vec::new();
     while !left.is_empty() {
         let needed: BTreeSet<&String> = left.iter().flat_map(|node| &node.after).collect();
-        let (stay, go): (Vec<&Node>, Vec<&Node>) = left.iter().copied().partition(|node| needed.contains(&node.name));
+        let (stay, go): (Vec<&Node>, Vec<&Node>) =
+            left.iter().copied().partition(|node| needed.contains(&node.name));
         if go.is_empty() {
             // A cycle cannot come from loaded policies; should it, the rest stops at once.
             groups.push(stay.iter().map(|node| node.name.clone()).collect());

@@ -1,0 +1,173 @@
+//! A node's side of the guardians' V2 secrets API: challenge, session, one request. Turns every way in which a
+//! guardian can fail into a [`Refusal`]. Judges no share and decides no retry.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use awc::error::{ConnectError, JsonPayloadError, PayloadError, SendRequestError};
+use awc::http::StatusCode;
+use awc::{ClientRequest, ClientResponse};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use orama_keyshare::collector::Refusal;
+use orama_protocol::guardian::{
+    Challenge, ChallengeRequest, PutSecret, SESSION_HEADER, Secret, Session, SessionRequest, Stored,
+};
+use orama_protocol::{ErrorBody, Redacted};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+/// Longest a guardian may take for everything, from the first connection to the share.
+pub const GUARDIAN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest answer that is read, bytes. A share envelope has under 300; a guardian that sends more lies.
+const ANSWER_LIMIT_BYTES: usize = 16 * 1024;
+
+/// Asks guardians in the name of one node. Every guardian listens on the same port of its own address.
+#[derive(Clone)]
+pub struct GuardianClient {
+    client: awc::Client,
+    /// Lowercase hex SHA-256 of the base64 text of the node's WireGuard private key.
+    identity: String,
+    port: u16,
+}
+
+impl GuardianClient {
+    pub fn new(identity: String, port: u16) -> Self {
+        // Redirects are off: an answer that sends us elsewhere is not the guardian's protocol.
+        let client = awc::Client::builder().timeout(GUARDIAN_TIMEOUT).disable_redirects().finish();
+        Self { client, identity, port }
+    }
+
+    /// The secret of this name.
+    pub async fn get(&self, guardian: Ipv4Addr, name: &str) -> Result<Zeroizing<Vec<u8>>, Refusal> {
+        in_time(async {
+            let session = self.session(guardian).await?;
+            let request = self.client.get(self.url(guardian, &format!("secrets/{name}")));
+            let response = send(request.insert_header((SESSION_HEADER, session))).await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                return Err(Refusal::NoShare);
+            }
+            let secret: Secret = answer(response).await?;
+            STANDARD
+                .decode(secret.share.expose())
+                .map(Zeroizing::new)
+                .map_err(|_| Refusal::Malformed("its share is not base64".into()))
+        })
+        .await
+    }
+
+    /// Stores a secret that the guardian does not have yet.
+    pub async fn put(
+        &self,
+        guardian: Ipv4Addr,
+        name: &str,
+        version: u64,
+        secret: &[u8],
+    ) -> Result<(), Refusal> {
+        in_time(async {
+            let session = self.session(guardian).await?;
+            let request = self.client.put(self.url(guardian, &format!("secrets/{name}")));
+            let body = PutSecret { share: Redacted::new(STANDARD.encode(secret)), version };
+            let request = request.insert_header((SESSION_HEADER, session));
+            let stored: Stored = answer(send_json(request, &body).await?).await?;
+            if stored.status == "stored" && stored.name == name && stored.version == version {
+                Ok(())
+            } else {
+                Err(Refusal::Malformed(format!(
+                    "it says {} {} {}",
+                    stored.status, stored.name, stored.version
+                )))
+            }
+        })
+        .await
+    }
+
+    /// Deletes a secret; one that is not there is success.
+    pub async fn delete(&self, guardian: Ipv4Addr, name: &str) -> Result<(), Refusal> {
+        in_time(async {
+            let session = self.session(guardian).await?;
+            let request = self.client.delete(self.url(guardian, &format!("secrets/{name}")));
+            let mut response = send(request.insert_header((SESSION_HEADER, session))).await?;
+            match response.status() {
+                status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
+                _ => Err(refused(&mut response).await),
+            }
+        })
+        .await
+    }
+
+    async fn session(&self, guardian: Ipv4Addr) -> Result<String, Refusal> {
+        let ask = ChallengeRequest { identity: self.identity.clone() };
+        let request = self.client.post(self.url(guardian, "auth/challenge"));
+        let challenge: Challenge = answer(send_json(request, &ask).await?).await?;
+        // Back exactly as received: created_ns is an i128 on the way in and on the way out.
+        let proof = SessionRequest {
+            identity: self.identity.clone(),
+            nonce: challenge.nonce,
+            created_ns: challenge.created_ns,
+            tag: challenge.tag,
+        };
+        let request = self.client.post(self.url(guardian, "auth/session"));
+        let session: Session = answer(send_json(request, &proof).await?).await?;
+        let token = format!("{}:{}:{}", session.identity, session.expiry_ns, session.tag);
+        let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
+        if printable { Ok(token) } else { Err(Refusal::Malformed("its session is not printable".into())) }
+    }
+
+    fn url(&self, guardian: Ipv4Addr, path: &str) -> String {
+        format!("http://{guardian}:{}/v2/vault/{path}", self.port)
+    }
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T, Refusal>>) -> Result<T, Refusal> {
+    tokio::time::timeout(GUARDIAN_TIMEOUT, work).await.unwrap_or(Err(Refusal::TimedOut))
+}
+
+type Response = ClientResponse;
+
+async fn send(request: ClientRequest) -> Result<Response, Refusal> {
+    request.force_close().send().await.map_err(|error| unsent(&error))
+}
+
+async fn send_json(request: ClientRequest, body: &impl Serialize) -> Result<Response, Refusal> {
+    request.force_close().send_json(body).await.map_err(|error| unsent(&error))
+}
+
+async fn answer<T: DeserializeOwned>(mut response: Response) -> Result<T, Refusal> {
+    if !response.status().is_success() {
+        return Err(refused(&mut response).await);
+    }
+    response.json::<T>().limit(ANSWER_LIMIT_BYTES).await.map_err(|error| match error {
+        JsonPayloadError::ContentType => Refusal::Malformed("its answer is not JSON".into()),
+        JsonPayloadError::Deserialize(error) => Refusal::Malformed(format!("its answer: {error}")),
+        JsonPayloadError::Payload(error) => unread(&error),
+    })
+}
+
+async fn refused(response: &mut Response) -> Refusal {
+    let status = response.status();
+    match response.json::<ErrorBody>().limit(ANSWER_LIMIT_BYTES).await {
+        Ok(body) => Refusal::Refused(body.error),
+        Err(_) => Refusal::Refused(format!("status {}", status.as_u16())),
+    }
+}
+
+fn unsent(error: &SendRequestError) -> Refusal {
+    match error {
+        SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => Refusal::TimedOut,
+        SendRequestError::Connect(error) => Refusal::Unreachable(error.to_string()),
+        SendRequestError::Send(error) => Refusal::Unreachable(error.to_string()),
+        SendRequestError::Response(error) => Refusal::Malformed(error.to_string()),
+        other => Refusal::Unreachable(other.to_string()),
+    }
+}
+
+fn unread(error: &PayloadError) -> Refusal {
+    match error {
+        PayloadError::Overflow => {
+            Refusal::Malformed(format!("its answer has more than {ANSWER_LIMIT_BYTES} bytes"))
+        }
+        other => Refusal::Malformed(format!("its answer broke off: {other}")),
+    }
+}

@@ -1,0 +1,304 @@
+//! Makes a node's volume: format, open, filesystem, mount, the agent's files, split, store at every guardian, read
+//! back, and last the record in the header, which is the commit. Whatever fails before it leaves a node that is not
+//! enrolled. Owns the order; each step is a crate's.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use orama_keyshare::collector::{Collector, Refusal};
+use orama_keyshare::{
+    CombineError, Digest, EncodeEnvelopeError, Envelope, Holder, KeyError, ShareSet, ShareSetError,
+    SplitError, Threshold, ThresholdError, VolumeKey, digest, secret_name, split,
+};
+use orama_mesh::{Ipv4Prefix, PrivateKey};
+use orama_protocol::Redacted;
+use orama_volume::vault::{AgentToken, Vault, VaultError};
+use orama_volume::{
+    DataVolume, EarlyState, EarlyStateError, FilesystemError, FormatError, MacKey, MountError, OpenError,
+    PeerState, PrivateKeyText, RandomError, WireguardState, WriteStateError,
+};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::gather::ask_all;
+use super::guardian_client::GuardianClient;
+use crate::ports::Console;
+
+/// The first split of a volume's key.
+const FIRST_GENERATION: u64 = 1;
+
+/// A configuration that was checked, with the node's own secrets. No Debug, no Clone.
+pub struct NodeSetup {
+    pub node_id: String,
+    pub private_key: PrivateKey,
+    pub address: Ipv4Prefix,
+    pub listen_port: u16,
+    pub peers: Vec<PeerState>,
+    pub gateway_url: String,
+    pub agent_token: AgentToken,
+    pub cluster_secret: Redacted,
+    /// At least three, all different.
+    pub guardians: Vec<Guardian>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guardian {
+    pub node_id: String,
+    pub wg_ip: Ipv4Addr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    #[error("{0} guardians")]
+    Guardians(usize, #[source] ThresholdError),
+    #[error("making the volume key")]
+    Key(#[source] KeyError),
+    #[error("formatting the volume")]
+    Format(#[source] FormatError),
+    #[error("opening the new volume")]
+    Open(#[source] OpenError),
+    #[error("making the filesystem")]
+    Filesystem(#[source] FilesystemError),
+    #[error("mounting the new volume")]
+    Mount(#[source] MountError),
+    #[error("making the key of the header's record")]
+    MacKey(#[source] RandomError),
+    #[error("writing the agent's files into the volume")]
+    Files(#[source] VaultError),
+    #[error("splitting the volume key")]
+    Split(#[source] SplitError),
+    #[error("packing share {x}")]
+    Envelope {
+        x: u8,
+        #[source]
+        source: EncodeEnvelopeError,
+    },
+    #[error("listing the holders of the shares")]
+    ShareSet(#[source] ShareSetError),
+    #[error("storing shares: {0}")]
+    Store(String),
+    #[error("reading the shares back: {0}")]
+    ReadBack(String),
+    #[error("combining the stored shares")]
+    Combine(#[source] CombineError),
+    #[error("the stored shares make another key")]
+    OtherKey,
+    #[error("the record of enrollment")]
+    Record(#[source] EarlyStateError),
+    #[error("writing the record of enrollment into the header")]
+    Commit(#[source] WriteStateError),
+    #[error("a blocking volume call panicked")]
+    Panicked,
+}
+
+/// Does everything, and closes the volume again when it fails. `progress` takes a step's name at its begin; a
+/// receiver that is gone or full misses steps, no more.
+pub(super) async fn provision(
+    volume: &Arc<dyn DataVolume>,
+    console: &dyn Console,
+    guardian_port: u16,
+    setup: NodeSetup,
+    progress: mpsc::Sender<String>,
+) -> Result<AgentToken, ProvisionError> {
+    let mut work = Work { volume, console, progress, stored: None };
+    let client = GuardianClient::new(orama_mesh::identity(&setup.private_key), guardian_port);
+    let guardians = setup.guardians.clone();
+    let result = work.run(&client, setup).await;
+    if result.is_err() {
+        if let Some(name) = work.stored {
+            // Best effort: shares of a volume that never was are noise, but they count against a limit.
+            join_all(guardians.iter().map(|guardian| client.delete(guardian.wg_ip, &name))).await;
+        }
+        let volume = Arc::clone(volume);
+        match tokio::task::spawn_blocking(move || volume.unmount_and_close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("closing the volume: {}", crate::describe(&error)),
+            Err(_) => tracing::error!("closing the volume panicked"),
+        }
+    }
+    result
+}
+
+struct Work<'a> {
+    volume: &'a Arc<dyn DataVolume>,
+    console: &'a dyn Console,
+    progress: mpsc::Sender<String>,
+    /// The secret's name, once a share may be at a guardian.
+    stored: Option<String>,
+}
+
+impl Work<'_> {
+    async fn run(&mut self, client: &GuardianClient, setup: NodeSetup) -> Result<AgentToken, ProvisionError> {
+        let threshold = Threshold::for_guardians(setup.guardians.len())
+            .map_err(|error| ProvisionError::Guardians(setup.guardians.len(), error))?;
+        let key = VolumeKey::generate().map_err(ProvisionError::Key)?;
+
+        self.begin("formatting the volume");
+        let (key, volume_uuid) =
+            self.blocking(key, |volume, key| volume.format(key).map_err(ProvisionError::Format)).await?;
+        self.console.line("volume formatted");
+        let (key, ()) =
+            self.blocking(key, |volume, key| volume.open(key).map_err(ProvisionError::Open)).await?;
+        self.console.line("volume open");
+        self.begin("making the filesystem");
+        let (key, ()) = self.blocking(key, |volume, _| make_filesystem(volume)).await?;
+        let mac_key = MacKey::generate().map_err(ProvisionError::MacKey)?;
+        let ((setup, mac_key), ()) = self
+            .blocking((setup, mac_key), |volume, (setup, mac_key)| write_files(volume, setup, mac_key))
+            .await?;
+
+        self.begin("splitting the key");
+        let (set, envelopes) = deal(&key, threshold, volume_uuid, &setup)?;
+        let name = secret_name(volume_uuid, FIRST_GENERATION);
+        self.begin(&format!("storing {} shares", set.n()));
+        self.stored = Some(name.clone());
+        store(client, &name, &set, &envelopes).await?;
+        self.begin("reading the shares back");
+        read_back(client, &name, &set, volume_uuid, &setup.node_id, &key).await?;
+        drop(key);
+        let (k, n) = (set.k(), set.n());
+
+        self.begin("writing the record of enrollment");
+        let (state, token) = record(setup, volume_uuid, set)?;
+        self.blocking((state, mac_key), |volume, (state, mac_key)| {
+            volume.write_early_state(state, mac_key).map_err(ProvisionError::Commit)
+        })
+        .await?;
+        self.stored = None;
+        self.console
+            .line(&format!("key split {k} of {n}, generation {FIRST_GENERATION}, stored on {n} guardians"));
+        Ok(token)
+    }
+
+    fn begin(&self, step: &str) {
+        tracing::info!("provisioning: {step}");
+        let _ = self.progress.try_send(step.to_owned());
+    }
+
+    /// Runs a call on a blocking thread and hands the input back with the result.
+    async fn blocking<I: Send + 'static, T: Send + 'static>(
+        &self,
+        input: I,
+        call: impl FnOnce(&dyn DataVolume, &I) -> Result<T, ProvisionError> + Send + 'static,
+    ) -> Result<(I, T), ProvisionError> {
+        let volume = Arc::clone(self.volume);
+        let work = move || call(&*volume, &input).map(|output| (input, output));
+        tokio::task::spawn_blocking(work).await.unwrap_or(Err(ProvisionError::Panicked))
+    }
+}
+
+fn make_filesystem(volume: &dyn DataVolume) -> Result<(), ProvisionError> {
+    volume.make_filesystem().map_err(ProvisionError::Filesystem)?;
+    volume.mount().map_err(ProvisionError::Mount)
+}
+
+fn write_files(volume: &dyn DataVolume, setup: &NodeSetup, mac_key: &MacKey) -> Result<(), ProvisionError> {
+    let vault = Vault::at(volume.root());
+    let write = || {
+        vault.create()?;
+        vault.write_mac_key(mac_key)?;
+        vault.write_agent_token(&setup.agent_token)?;
+        vault.write_cluster_secret(setup.cluster_secret.expose())
+    };
+    write().map_err(ProvisionError::Files)
+}
+
+type Encoded = Zeroizing<Vec<u8>>;
+
+/// One envelope per guardian, in the guardians' order, and the record of who holds which.
+fn deal(
+    key: &VolumeKey,
+    threshold: Threshold,
+    volume: [u8; 16],
+    setup: &NodeSetup,
+) -> Result<(ShareSet, Vec<Encoded>), ProvisionError> {
+    let mut holders = Vec::with_capacity(setup.guardians.len());
+    let mut envelopes = Vec::with_capacity(setup.guardians.len());
+    let shares = split(key, threshold).map_err(ProvisionError::Split)?;
+    for (guardian, share) in setup.guardians.iter().zip(shares) {
+        let x = share.x();
+        let node_id = setup.node_id.clone();
+        let envelope = Envelope { volume, node_id, generation: FIRST_GENERATION, threshold, share };
+        let encoded = envelope.encode().map_err(|source| ProvisionError::Envelope { x, source })?;
+        let digest = Digest(digest(&encoded));
+        holders.push(Holder { node_id: guardian.node_id.clone(), wg_ip: guardian.wg_ip, x, digest });
+        envelopes.push(encoded);
+    }
+    let set = ShareSet::new(FIRST_GENERATION, threshold, holders).map_err(ProvisionError::ShareSet)?;
+    Ok((set, envelopes))
+}
+
+/// All of them, in parallel: a guardian that has no share from the start would be a silent loss of redundancy.
+async fn store(
+    client: &GuardianClient,
+    name: &str,
+    set: &ShareSet,
+    envelopes: &[Encoded],
+) -> Result<(), ProvisionError> {
+    let puts = set.holders().iter().zip(envelopes).map(|(holder, envelope)| async move {
+        let stored = client.put(holder.wg_ip, name, FIRST_GENERATION, envelope).await;
+        stored.map_err(|refusal| format!("{} {}", holder.node_id, refusal_text(&refusal)))
+    });
+    let failures: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() { Ok(()) } else { Err(ProvisionError::Store(failures.join("; "))) }
+}
+
+async fn read_back(
+    client: &GuardianClient,
+    name: &str,
+    set: &ShareSet,
+    volume: [u8; 16],
+    node_id: &str,
+    key: &VolumeKey,
+) -> Result<(), ProvisionError> {
+    let mut collector = Collector::new(set.clone(), volume, node_id.to_owned());
+    let everyone = collector.ask_again();
+    let mut asks = ask_all(client, name, &collector, &everyone);
+    while let Some((index, answer)) = asks.next().await {
+        let judged = collector.answer(index, answer);
+        judged.map_err(|error| ProvisionError::ReadBack(error.to_string()))?;
+    }
+    if collector.good() != set.n() {
+        return Err(ProvisionError::ReadBack(collector.describe()));
+    }
+    let combined = match collector.key() {
+        Some(combined) => combined.map_err(ProvisionError::Combine)?,
+        None => return Err(ProvisionError::ReadBack(collector.describe())),
+    };
+    if combined.matches(key) { Ok(()) } else { Err(ProvisionError::OtherKey) }
+}
+
+fn refusal_text(refusal: &Refusal) -> String {
+    let text = match refusal {
+        Refusal::NoShare => "says it has no such secret".to_owned(),
+        Refusal::Refused(text) => format!("refused: {text}"),
+        Refusal::Unreachable(text) => format!("unreachable: {text}"),
+        Refusal::TimedOut => "timed out".to_owned(),
+        Refusal::Malformed(text) => format!("gave a malformed answer: {text}"),
+    };
+    orama_keyshare::printable(&text)
+}
+
+fn record(
+    setup: NodeSetup,
+    volume_uuid: [u8; 16],
+    shares: ShareSet,
+) -> Result<(EarlyState, AgentToken), ProvisionError> {
+    let private_key = PrivateKeyText::new(setup.private_key.to_base64()).map_err(ProvisionError::Record)?;
+    let state = EarlyState {
+        volume_uuid,
+        node_id: setup.node_id,
+        wireguard: WireguardState {
+            private_key,
+            address: setup.address.to_string(),
+            listen_port: setup.listen_port,
+            peers: setup.peers,
+        },
+        gateway_url: setup.gateway_url,
+        agent_token_sha256: setup.agent_token.sha256(),
+        shares,
+    };
+    Ok((state, setup.agent_token))
+}
