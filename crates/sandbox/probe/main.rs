@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         }
         ["exec", path] => print("exec", std::process::Command::new(path).status().map(|_| 0)),
         ["fill", path] => fill(path),
+        ["thread"] => println!("thread {}", std::thread::spawn(|| "ran").join().expect("thread")),
         ["fork"] => fork_until_refused(),
         ["eat", bytes] => eat(bytes.parse().expect("bytes")),
         ["daemonize"] => daemonize(),

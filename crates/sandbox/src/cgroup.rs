@@ -82,7 +82,7 @@ impl Cgroup {
         fs::write(self.path.join("cgroup.kill"), "1")
     }
 
-    /// Whether any process is left in it, zombies included.
+    /// Whether any live process is left in it; zombies do not count.
     pub fn is_populated(&self) -> io::Result<bool> {
         let events = fs::read_to_string(self.path.join("cgroup.events"))?;
         Ok(events.lines().any(|line| line == "populated 1"))
@@ -99,8 +99,7 @@ impl Cgroup {
         fs::read_to_string(self.path.join("memory.current")).ok()?.trim().parse().ok()
     }
 
-    /// Kills what is in it and waits until it is empty, at most `patience`. Zombies must be reaped by somebody
-    /// else meanwhile: they count.
+    /// Kills what is in it and waits until it is empty, at most `patience`.
     pub fn empty(&self, patience: Duration) -> io::Result<()> {
         let deadline = Instant::now() + patience;
         loop {

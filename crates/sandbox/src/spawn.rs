@@ -10,8 +10,10 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::Prepared;
+use crate::cgroup::Cgroup;
 use crate::child::{self, Plan, Report};
 use crate::error::{SpawnError, Stage};
 use crate::running::Running;
@@ -24,6 +26,9 @@ const PAGE_BYTES: usize = 4096;
 /// mount namespace.
 const STAGING: &CStr = c"/tmp";
 
+/// How long processes of an earlier start, killed already, may take to die before they fail the next start.
+const LEFTOVERS_PATIENCE: Duration = Duration::from_secs(1);
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs `job` on the spawning thread and waits for its result.
@@ -32,7 +37,9 @@ pub(crate) fn on_spawner<T: Send>(job: impl FnOnce() -> T + Send) -> Result<T, S
     let gone = || SpawnError::parent(Stage::Nothing, None, io::Error::other("the spawning thread is gone"));
     let spawner = SPAWNER.get_or_init(|| {
         let (sender, jobs) = channel::<Job>();
-        std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+        let spawner = std::thread::Builder::new().name("sandbox".to_owned());
+        // Without the thread the sender is of no use, and every start says so.
+        let _none_left = spawner.spawn(move || jobs.into_iter().for_each(|job| job()));
         Mutex::new(sender)
     });
     let mut result = None;
@@ -59,7 +66,7 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
     let cgroup_failed = |source| {
         SpawnError::parent(Stage::Cgroup, Some(prepared.cgroup.path().display().to_string()), source)
     };
-    if prepared.cgroup.is_populated().map_err(cgroup_failed)? {
+    if !emptied(&prepared.cgroup).map_err(cgroup_failed)? {
         let pids = prepared.cgroup.pids().map_err(cgroup_failed)?;
         let source = io::Error::from_raw_os_error(libc::EBUSY);
         return Err(SpawnError::parent(Stage::Leftovers, Some(format!("{pids:?}")), source));
@@ -126,6 +133,18 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
             Err(SpawnError::parent(stage, object, io::Error::from_raw_os_error(errno)))
         }
     }
+}
+
+/// Waits for what was killed a moment ago; kills nothing, for it may be a service that runs well.
+fn emptied(cgroup: &Cgroup) -> io::Result<bool> {
+    let deadline = Instant::now() + LEFTOVERS_PATIENCE;
+    while cgroup.is_populated()? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(true)
 }
 
 impl Prepared {

@@ -255,6 +255,14 @@ fn argument_rules_and_named_denials_decide() {
 }
 
 #[test]
+fn the_base_set_has_threads_and_no_forks() {
+    let mut rig = Rig::new();
+    rig.seccomp = REFUSE.to_owned();
+    assert_eq!(rig.run(&["thread"]).stdout, "thread ran\n");
+    assert_eq!(rig.run(&["fork"]).stdout.trim(), format!("forks=0 errno={}", libc::EACCES));
+}
+
+#[test]
 fn memory_and_process_limits_hold_or_their_controller_is_named() {
     let mut rig = Rig::new();
     rig.sections = "[cgroup]\npids = 20\n".to_owned();
