@@ -79,9 +79,13 @@ fn serve(file: &ConfigFile) -> Result<(), Failure> {
     // Before anything else opens a descriptor.
     let inherited = listener::activated(&listener::Activation::from_environment())?;
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info")))
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,actix_server=warn")),
+        )
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would report a broken stderr on stderr, and panic over that: who reads our log may come and go.
+        .log_internal_errors(false)
         .init();
     let config = Config::load(&file.config)?;
     actix_web::rt::System::new().block_on(async move {

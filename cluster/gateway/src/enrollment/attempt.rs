@@ -170,8 +170,9 @@ async fn prepare(
     let key = claim.introduction.wireguard_public_key.clone();
     let (own, nodes) = state
         .blocking(move |state| {
-            let own = state.mesh.as_ref().ok_or(AttemptError::NoMesh)?.show()?;
+            // First, so that its old address is free again.
             forget_unfinished(state, &key)?;
+            let own = state.mesh.as_ref().ok_or(AttemptError::NoMesh)?.show()?;
             Ok::<_, AttemptError>((own, state.registry.nodes()?))
         })
         .await??;
@@ -221,6 +222,7 @@ fn forget_unfinished(state: &State, key: &str) -> Result<(), SqlError> {
         let unfinished = node.role == Role::Agent && node.confirmed_at.is_none();
         if unfinished && node.public_key == key {
             state.registry.fail_enrollment(&node.node_id, "the node began its enrollment anew", now())?;
+            remove_from_mesh(state, &node.public_key);
         }
     }
     Ok(())
