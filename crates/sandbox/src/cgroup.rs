@@ -33,15 +33,17 @@ impl Cgroup {
                 source,
             })
         };
-        made(base)?;
-        let kind = statfs(base).map_err(|errno| PrepareError::Cgroup {
+        // Before anything is made: in another file system it would be an ordinary directory that limits nothing.
+        let existing = base.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let kind = statfs(existing).map_err(|errno| PrepareError::Cgroup {
             what: "inspect cgroup",
-            path: base.to_owned(),
+            path: existing.to_owned(),
             source: errno.into(),
         })?;
         if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
             return Err(PrepareError::NotCgroup2 { path: base.to_owned() });
         }
+        made(base)?;
         let cgroup = Cgroup { path: base.join(name) };
         for (controller, field) in needed(limits) {
             enable(base, controller, field)?;

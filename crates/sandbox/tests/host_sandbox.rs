@@ -3,6 +3,8 @@
 
 #[path = "host_sandbox/audit_log.rs"]
 mod audit_log;
+#[path = "host_sandbox/limits.rs"]
+mod limits;
 #[path = "host_sandbox/rig.rs"]
 mod rig;
 
@@ -13,7 +15,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use orama_sandbox::{SpawnError, Stage};
-use rig::{AUDIT, ENFORCE, REFUSE, Rig, has_controller, in_full, killed_by};
+use rig::{AUDIT, ENFORCE, REFUSE, Rig, in_full, killed_by};
 
 /// Both ends of a start that is expected to fail.
 fn null() -> OwnedFd {
@@ -260,39 +262,6 @@ fn the_base_set_has_threads_and_no_forks() {
     rig.seccomp = REFUSE.to_owned();
     assert_eq!(rig.run(&["thread"]).stdout, "thread ran\n");
     assert_eq!(rig.run(&["fork"]).stdout.trim(), format!("forks=0 errno={}", libc::EACCES));
-}
-
-#[test]
-fn memory_and_process_limits_hold_or_their_controller_is_named() {
-    let mut rig = Rig::new();
-    rig.sections = "[cgroup]\npids = 20\n".to_owned();
-    if has_controller("pids") {
-        let outcome = rig.run(&["fork"]);
-        let expected = format!("forks=19 errno={}", libc::EAGAIN);
-        assert_eq!(outcome.stdout.trim(), expected, "{outcome:?}");
-    } else {
-        let error = rig.try_prepare(&["fork"]).expect_err("no such controller");
-        assert!(error.to_string().starts_with("cgroup controller `pids` is not available in "), "{error}");
-        assert!(error.to_string().ends_with(", and `pids` needs it"), "{error}");
-    }
-    let mut rig = Rig::new();
-    rig.sections = format!("[cgroup]\nmemory_bytes = {}\n", 32 << 20);
-    if has_controller("memory") {
-        let outcome = rig.run(&["eat", &(128 << 20).to_string()]);
-        assert_eq!(killed_by(outcome.status), Some(libc::SIGKILL), "{outcome:?}");
-        assert_eq!(rig.run(&["eat", &(8 << 20).to_string()]).stdout, "eaten\n");
-    } else {
-        let error = rig.try_prepare(&["eat", "1"]).expect_err("no such controller");
-        assert!(error.to_string().starts_with("cgroup controller `memory` is not available in "), "{error}");
-    }
-}
-
-#[test]
-fn rlimits_bound_forks_and_files() {
-    let mut rig = Rig::new();
-    rig.sections = "[rlimits]\nnproc = 12\nnofile = 64\nfsize_bytes = 65536\n".to_owned();
-    assert_eq!(rig.run(&["fork"]).stdout.trim(), format!("forks=11 errno={}", libc::EAGAIN));
-    assert_eq!(killed_by(rig.run(&["fill", "/tmp/big"]).status), Some(libc::SIGXFSZ));
 }
 
 #[test]
