@@ -76,6 +76,7 @@ fn wg_quick(place: Place, hosts: &[MeshHost]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
     use proptest::prelude::*;
 
     fn host(last: u8, key: &str, endpoint: &str) -> MeshHost {
@@ -112,6 +113,22 @@ mod tests {
         assert_eq!(config.node_id, "node-10.0.0.9");
         let addresses: Vec<&str> = config.peers.iter().map(|peer| peer.wg_ip.as_str()).collect();
         assert_eq!(addresses, ["10.0.0.1", "10.0.0.3"]);
+    }
+
+    #[test]
+    fn the_mesh_crate_reads_what_is_written_here() {
+        let key = |number: u8| base64::engine::general_purpose::STANDARD.encode([number; 32]);
+        let hosts =
+            [host(1, &key(1), "192.0.2.1:51821"), host(2, &key(2), "192.0.2.2:51820"), host(3, &key(1), "x")];
+        let parsed = orama_mesh::wgquick::parse(&wg_quick(PLACE, &hosts)).unwrap();
+        assert!(parsed.private_key.is_none());
+        assert_eq!(
+            (parsed.addresses[0].to_string().as_str(), parsed.listen_port),
+            ("10.0.0.9/24", Some(51820))
+        );
+        let peers: Vec<(usize, u16)> =
+            parsed.peers.iter().map(|peer| (peer.allowed_ips.len(), peer.keepalive_seconds)).collect();
+        assert_eq!(peers, [(2, KEEPALIVE_SECONDS), (1, KEEPALIVE_SECONDS)]);
     }
 
     proptest! {

@@ -313,7 +313,7 @@ async fn failed_provisioning_removes_the_node_and_keeps_the_reason() {
     node.progress("storing shares").await;
     node.say(NodeMessage::Failed { reason: "guardian node-3 is full\u{7}".into() }).await;
     let report = eventually("the failure is reported", async || {
-        gateway.report_of(&enrolled.node_id).await.filter(|report| report.phase == "enrollment-failed")
+        gateway.report_of(&enrolled.node_id).await.filter(|report| report.phase == "failed")
     });
     assert!(report.await.detail.ends_with("guardian node-3 is full "));
     assert!(gateway.mesh.peers().is_empty());

@@ -18,6 +18,8 @@ use crate::state::{State, now, rfc3339};
 
 /// How long one node may take.
 const NODE_LIMIT: Duration = Duration::from_secs(5);
+/// The same for a node that is enrolling: its agent is not up yet, and the operator waits for its next step.
+const ENROLLING_LIMIT: Duration = Duration::from_secs(1);
 /// Nodes asked at once: a fleet of 250 takes at most eight rounds.
 const AT_ONCE: usize = 32;
 
@@ -57,7 +59,8 @@ pub async fn report(state: web::Data<State>, agents: web::Data<Agents>) -> Resul
     }
 
     let mut reports: Vec<NodeReport> = answers.into_iter().map(|answer| answer.report).collect();
-    reports.extend(failures.iter().map(failed));
+    // A failure is news until a node with the same id is enrolled.
+    reports.extend(failures.iter().filter(|failure| !known.contains(&failure.node_id)).map(failed));
     let heard = state.health.fresh(Instant::now());
     reports.extend(heard.iter().filter(|report| !known.contains(&report.node_id)).map(heard_of));
     Ok(HttpResponse::Ok().json(FleetReport { at: rfc3339(now()), nodes: reports }))
@@ -72,7 +75,8 @@ struct Answer {
 async fn ask_agent(agents: &Agents, node: Node) -> Answer {
     let enrolling = node.confirmed_at.is_none();
     let mut report = blank(&node, "agent");
-    let answer = agents.ask(&node, Ask::Get("/v1/agent/status"), Some(NODE_LIMIT)).await;
+    let limit = if enrolling { ENROLLING_LIMIT } else { NODE_LIMIT };
+    let answer = agents.ask(&node, Ask::Get("/v1/agent/status"), Some(limit)).await;
     let status = match answer {
         Err(error) => Err(error.to_string()),
         Ok(reply) if !reply.status.is_success() => Err(format!("the agent answered {}", reply.status)),
@@ -152,7 +156,7 @@ fn failed(failure: &Failure) -> NodeReport {
         role: "agent".into(),
         reachable: false,
         healthy: false,
-        phase: "enrollment-failed".into(),
+        phase: "failed".into(),
         version: String::new(),
         uptime_seconds: None,
         unhealthy_services: vec![],
