@@ -258,8 +258,8 @@ fn guard_machine(registry: &Registry) {
 fn pin(gateway: &Gateway) -> Result<orama_actors::enroll::Pin, Failure> {
     use orama_actors::enroll::Pin;
     match (&gateway.ca, &gateway.fingerprint) {
-        (Some(file), None) => Ok(Pin::CaFile(file.clone())),
-        (None, Some(_)) => Err("TODO fingerprint".into()),
+        (Some(file), None) => Ok(Pin::Authority(std::fs::read(file)?)),
+        (None, Some(text)) => Ok(Pin::fingerprint(text)?),
         (Some(_), Some(_)) | (None, None) => Err("exactly one of gateway.ca and gateway.fingerprint is needed".into()),
     }
 }

@@ -2,19 +2,70 @@
 //! the gateway, checks the configuration that comes down, and drives provisioning. Owns neither volume nor
 //! interface: it asks their actors.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, Context, Message};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
+use actix_web::dev::ServerHandle;
+use jiff::{SignedDuration, Timestamp};
+use orama_mesh::{Ipv4Prefix, OVERLAY, PrivateKey};
+use orama_protocol::Redacted;
+use orama_protocol::enroll::{ENROLL_PROTOCOL, GatewayMessage, NodeConfig, NodeMessage, RegistrationCode};
+use orama_volume::vault::AgentToken;
+use tokio::sync::mpsc;
 
+use crate::describe;
 use crate::ports::Console;
 use crate::registry::Registry;
 
+mod check;
+pub mod code;
+pub mod machine;
+mod page;
+pub mod pinned_tls;
+mod provisioning;
+mod push;
+mod sealed_push;
+mod socket;
+
+pub use check::ConfigProblem;
+pub use pinned_tls::Pin;
+pub use push::{PushRefused, SealedPush};
+
+use check::Checked;
+use machine::{Action, Event, State};
+
+/// Frames to the gateway that may wait: hello, acceptance and a dozen provisioning steps.
+const OUTGOING: usize = 32;
+/// Pause before port 9999 is bound again when it could not be.
+const BIND_AGAIN: Duration = Duration::from_secs(2);
+
 pub struct EnrollActor {
-    pub(crate) registry: Registry,
-    pub(crate) settings: Arc<EnrollSettings>,
-    pub(crate) console: Arc<dyn Console>,
+    registry: Registry,
+    settings: Arc<EnrollSettings>,
+    console: Arc<dyn Console>,
+    overlay: Ipv4Prefix,
+    state: State,
+    code: Option<RegistrationCode>,
+    shown: page::Shown,
+    server: Option<ServerHandle>,
+    expiry: Option<SpawnHandle>,
+    socket: Option<SpawnHandle>,
+    outgoing: Option<mpsc::Sender<NodeMessage>>,
+    /// Made for the first hello; its private half leaves the actor only into the volume.
+    own_key: Option<PrivateKey>,
+    /// An accepted configuration that waits for the gateway's word.
+    agreed: Option<Agreed>,
+    /// Why the gateway was not reached, as last logged.
+    last_trouble: String,
+}
+
+/// What a provisioning starts from.
+struct Agreed {
+    checked: Checked,
+    cluster_secret: Redacted,
+    agent_token: AgentToken,
 }
 
 pub struct EnrollSettings {
@@ -30,7 +81,7 @@ pub struct EnrollSettings {
     /// `amd64`.
     pub arch: String,
     /// The node's public addresses, for the console line.
-    pub addresses: Arc<dyn Fn() -> Vec<std::net::Ipv4Addr> + Send + Sync>,
+    pub addresses: Arc<dyn Fn() -> Vec<Ipv4Addr> + Send + Sync>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,30 +90,294 @@ pub enum EnrollMode {
     SealedPush,
 }
 
-/// What the gateway's certificate must match.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pin {
-    /// PEM file with the only authority that may have signed it.
-    CaFile(PathBuf),
-    /// SHA-256 of the certificate (DER).
-    Fingerprint([u8; 32]),
-}
-
-/// Shows a code and waits for a configuration; when enrollment mode is on already, makes a new code.
+/// Shows a code and waits for a configuration; when enrollment mode is on already, nothing happens.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct OpenEnrollment;
 
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Happened(Event);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Spoke(GatewayMessage);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct BindPage;
+
 impl EnrollActor {
     pub fn new(registry: Registry, settings: Arc<EnrollSettings>, console: Arc<dyn Console>) -> Self {
-        Self { registry, settings, console }
+        let push_only = settings.mode == EnrollMode::SealedPush;
+        Self {
+            registry,
+            settings,
+            console,
+            overlay: OVERLAY,
+            state: State::new(push_only),
+            code: None,
+            shown: page::Shown::default(),
+            server: None,
+            expiry: None,
+            socket: None,
+            outgoing: None,
+            own_key: None,
+            agreed: None,
+            last_trouble: String::new(),
+        }
+    }
+
+    /// Another overlay than 10.0.0.0/24, for clusters that live on one machine.
+    #[must_use]
+    pub fn in_overlay(self, overlay: Ipv4Prefix) -> Self {
+        Self { overlay, ..self }
+    }
+
+    fn apply(&mut self, event: Event, context: &mut Context<Self>) {
+        let before = self.state.phase;
+        let jitter = getrandom::u32().unwrap_or(0);
+        let (state, actions) = machine::step(self.state, event, jitter);
+        self.state = state;
+        if before != state.phase {
+            tracing::info!("enrollment: {before:?} -> {:?}", state.phase);
+        }
+        for action in actions {
+            self.execute(action, context);
+        }
+    }
+
+    fn execute(&mut self, action: Action, context: &mut Context<Self>) {
+        match action {
+            Action::NewCode => self.new_code(context),
+            Action::Connect => self.connect(context),
+            // Dropping our end ends the conversation, and its end is told as lost.
+            Action::HangUp => self.outgoing = None,
+            Action::ReconnectAfter(pause) => {
+                context.notify_later(Happened(Event::ReconnectDue), pause);
+            }
+            Action::Hello => self.hello(),
+            Action::Accept => self.accept(),
+            Action::Refuse(reason) => self.say(NodeMessage::Refused { reason }),
+            Action::Provision => self.provision(context),
+            Action::SayProvisioned => self.say(NodeMessage::Provisioned),
+            Action::SayFailed(reason) => self.say(NodeMessage::Failed { reason }),
+            Action::CloseForGood => self.close_for_good(context),
+        }
+    }
+
+    fn new_code(&mut self, context: &mut Context<Self>) {
+        let push_only = self.state.push_only;
+        let made = if push_only { code::sealed_push_code() } else { code::registration_code() };
+        let code = match made {
+            Ok(code) => code,
+            Err(error) => {
+                self.registry
+                    .facts
+                    .raise_alarm(&format!("no random numbers for a registration code: {error}"));
+                return;
+            }
+        };
+        let until = Timestamp::now()
+            + SignedDuration::try_from(code::LIFETIME).unwrap_or(SignedDuration::from_hours(1));
+        let shown = RegistrationCode { code, expires: until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() };
+        self.console.line(&self.console_line(&shown));
+        *crate::supervise::lock(&self.shown) = (!push_only).then(|| shown.clone());
+        self.code = Some(shown);
+        if let Some(timer) = self.expiry.take() {
+            context.cancel_future(timer);
+        }
+        self.expiry = Some(context.notify_later(Happened(Event::CodeExpired), code::LIFETIME));
+        if self.server.is_none() {
+            context.notify(BindPage);
+        }
+    }
+
+    fn console_line(&self, shown: &RegistrationCode) -> String {
+        let RegistrationCode { code, expires } = shown;
+        let port = self.settings.listen.port();
+        match (self.settings.mode, (self.settings.addresses)().first()) {
+            (EnrollMode::SealedPush, _) => format!("registration code {code}, expires {expires}"),
+            (EnrollMode::Websocket, Some(ip)) => {
+                format!("registration code {code} (also at http://{ip}:{port}/), expires {expires}")
+            }
+            (EnrollMode::Websocket, None) => {
+                format!("registration code {code} (also at port {port}, no address yet), expires {expires}")
+            }
+        }
+    }
+
+    fn connect(&mut self, context: &mut Context<Self>) {
+        if let Some(previous) = self.socket.take() {
+            context.cancel_future(previous);
+        }
+        let (outgoing, mut frames) = mpsc::channel(OUTGOING);
+        self.outgoing = Some(outgoing);
+        let (settings, address) = (Arc::clone(&self.settings), context.address());
+        let conversation = async move {
+            let client = match socket::client(&settings.pin) {
+                Ok(client) => client,
+                Err(error) => return describe(&error),
+            };
+            socket::converse(&client, &settings.gateway_url, &mut frames, |heard| {
+                // The mailbox bounds what a gateway can queue up here; a message beyond it is lost, and with it the
+                // enrollment, which the operator repeats.
+                let told = match heard {
+                    socket::Heard::Connected => address.try_send(Happened(Event::Connected)).is_ok(),
+                    socket::Heard::Message(message) => address.try_send(Spoke(message)).is_ok(),
+                };
+                if !told {
+                    tracing::warn!("the gateway talks faster than this node listens");
+                }
+            })
+            .await
+        };
+        self.socket = Some(context.spawn(conversation.into_actor(self).map(|why, actor, context| {
+            if actor.last_trouble != why {
+                tracing::info!("enrollment socket: {why}");
+                actor.last_trouble = why;
+            }
+            actor.outgoing = None;
+            actor.socket = None;
+            actor.apply(Event::Lost, context);
+        })));
+    }
+
+    fn hello(&mut self) {
+        let Some(code) = self.code.as_ref().map(|shown| shown.code.clone()) else { return };
+        let key = self.own_key.get_or_insert_with(PrivateKey::generate);
+        let hello = NodeMessage::Hello {
+            protocol: ENROLL_PROTOCOL,
+            code,
+            wireguard_public_key: key.public().to_string(),
+            wireguard_port: self.settings.wireguard_port,
+            version: self.settings.version.clone(),
+            arch: self.settings.arch.clone(),
+        };
+        self.say(hello);
+    }
+
+    /// Judges a configuration; a good one is kept for the gateway's word.
+    fn consider(&mut self, config: NodeConfig) -> Result<(), String> {
+        let port = self.settings.wireguard_port;
+        let key = self.own_key.get_or_insert_with(PrivateKey::generate);
+        let checked = check::check(&config, key, port, self.overlay).map_err(|error| describe(&error))?;
+        let agent_token = AgentToken::generate().map_err(|error| describe(&error))?;
+        self.agreed = Some(Agreed { checked, cluster_secret: config.cluster_secret, agent_token });
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        let Some(agreed) = &self.agreed else { return };
+        let agent_token = Redacted::new(agreed.agent_token.expose().to_owned());
+        self.say(NodeMessage::Accepted { agent_token });
+    }
+
+    fn say(&mut self, message: NodeMessage) {
+        let full = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.try_send(message).is_err());
+        if full {
+            tracing::warn!("the gateway does not take what this node says");
+            self.outgoing = None;
+        }
+    }
+
+    fn close_for_good(&mut self, context: &mut Context<Self>) {
+        // Our end is dropped only after what was said last is on its way: the channel is drained first.
+        self.outgoing = None;
+        self.own_key = None;
+        self.code = None;
+        *crate::supervise::lock(&self.shown) = None;
+        if let Some(timer) = self.expiry.take() {
+            context.cancel_future(timer);
+        }
+        if let Some(server) = self.server.take() {
+            let stop = async move { server.stop(true).await };
+            context.spawn(stop.into_actor(self).map(|(), _, _| tracing::info!("port 9999 is closed")));
+        }
     }
 }
 
 impl Actor for EnrollActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.resume(context);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if let Some(server) = self.server.take() {
+            // A panic ends here: the next generation must be able to bind the port.
+            actix_rt::spawn(async move { server.stop(false).await });
+        }
+    }
 }
-impl actix::Handler<OpenEnrollment> for EnrollActor {
+
+impl Handler<OpenEnrollment> for EnrollActor {
     type Result = ();
-    fn handle(&mut self, _: OpenEnrollment, _: &mut Self::Context) {}
+
+    fn handle(&mut self, _: OpenEnrollment, context: &mut Self::Context) {
+        self.apply(Event::Open, context);
+    }
 }
+
+impl Handler<Happened> for EnrollActor {
+    type Result = ();
+
+    fn handle(&mut self, Happened(event): Happened, context: &mut Self::Context) {
+        self.apply(event, context);
+    }
+}
+
+impl Handler<Spoke> for EnrollActor {
+    type Result = ();
+
+    fn handle(&mut self, Spoke(message): Spoke, context: &mut Self::Context) {
+        let event = match message {
+            GatewayMessage::Waiting => Event::Acknowledged,
+            GatewayMessage::Rejected { .. } => Event::Rejected,
+            GatewayMessage::Registered => Event::Registered,
+            GatewayMessage::Aborted { reason } => {
+                tracing::info!("enrollment aborted by the gateway: {}", orama_keyshare::printable(&reason));
+                Event::Aborted
+            }
+            // A second configuration must not replace the one that was answered.
+            GatewayMessage::Configure { .. } if self.state.phase != machine::Phase::Waiting => {
+                Event::ConfigGood
+            }
+            GatewayMessage::Configure { config } => match self.consider(config) {
+                Ok(()) => Event::ConfigGood,
+                Err(why) => {
+                    tracing::warn!("configuration refused: {why}");
+                    Event::ConfigBad(why)
+                }
+            },
+        };
+        self.apply(event, context);
+    }
+}
+
+impl Handler<BindPage> for EnrollActor {
+    type Result = ();
+
+    fn handle(&mut self, _: BindPage, context: &mut Self::Context) {
+        let open = !matches!(self.state.phase, machine::Phase::Closed | machine::Phase::Done);
+        if !open || self.server.is_some() {
+            return;
+        }
+        let push = self.state.push_only.then(|| self.registry.enroll.clone());
+        match page::serve(self.settings.listen, Arc::clone(&self.shown), push) {
+            Ok((_, handle, server)) => {
+                self.server = Some(handle);
+                actix_rt::spawn(server);
+            }
+            Err(error) => {
+                tracing::warn!("cannot listen on {}: {error}", self.settings.listen);
+                context.notify_later(BindPage, BIND_AGAIN);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "enroll/actor_tests.rs"]
+mod tests;

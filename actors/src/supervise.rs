@@ -57,11 +57,6 @@ pub enum Unavailable {
 }
 
 impl<A: Actor<Context = Context<A>>> Link<A> {
-    /// The current generation's address.
-    pub fn get(&self) -> Option<actix::Addr<A>> {
-        lock(&self.0).clone()
-    }
-
     fn set(&self, addr: Option<actix::Addr<A>>) {
         *lock(&self.0) = addr;
     }
@@ -74,8 +69,8 @@ impl<A: Actor<Context = Context<A>>> Link<A> {
         M::Result: Send,
         A::Context: ToEnvelope<A, M>,
     {
-        let addr = self.get().ok_or(Unavailable::Absent)?;
-        addr.send(message).await.map_err(|_| Unavailable::Closed)
+        let request = lock(&self.0).as_ref().map(|addr| addr.send(message));
+        request.ok_or(Unavailable::Absent)?.await.map_err(|_| Unavailable::Closed)
     }
 
     /// Sends without waiting; respects the mailbox bound, unlike actix's `do_send`.
@@ -86,8 +81,9 @@ impl<A: Actor<Context = Context<A>>> Link<A> {
         M::Result: Send,
         A::Context: ToEnvelope<A, M>,
     {
-        let addr = self.get().ok_or(Unavailable::Absent)?;
-        addr.try_send(message).map_err(|error| match error {
+        // Never through a clone of the address: actix lets every new clone queue one message beyond the bound.
+        let sent = lock(&self.0).as_ref().map(|addr| addr.try_send(message));
+        sent.ok_or(Unavailable::Absent)?.map_err(|error| match error {
             actix::dev::SendError::Full(_) => Unavailable::Full,
             actix::dev::SendError::Closed(_) => Unavailable::Closed,
         })

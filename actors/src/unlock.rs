@@ -9,6 +9,8 @@ use orama_volume::vault::{AgentToken, Vault, VaultError};
 use orama_volume::{CloseError, DataVolume, EarlyState, MacMismatch, MountError, SealedRecord};
 use tokio::sync::mpsc;
 
+use crate::boot::BootEvent;
+use crate::boot::machine::Event;
 use crate::facts::{ApiToken, Identity, Scope};
 use crate::ports::Console;
 use crate::registry::Registry;
@@ -143,6 +145,8 @@ impl Handler<Provision> for UnlockActor {
             actor.registry.facts.set_identity(identity);
             actor.take_token(&token);
             actor.registry.facts.set_volume_ready(true);
+            // Said from here and not by whoever asked: the node is enrolled now even if the asker is gone.
+            let _ = actor.registry.boot.tell(BootEvent(Event::Provisioned));
             Ok(())
         }))
     }

@@ -26,7 +26,9 @@ pub enum Pin {
 pub enum PinError {
     #[error("the gateway's certificate authority is not PEM")]
     Pem(#[source] rustls::pki_types::pem::Error),
-    #[error("the gateway's certificate authority file holds {0} certificates, 1 to {AUTHORITIES_MAX} are expected")]
+    #[error(
+        "the gateway's certificate authority file holds {0} certificates, 1 to {AUTHORITIES_MAX} are expected"
+    )]
     Count(usize),
     #[error("the gateway's certificate authority is not usable")]
     Authority(#[source] rustls::Error),
@@ -40,7 +42,8 @@ impl Pin {
     /// Reads `sha256:<64 hex>`; colons between bytes, as openssl prints them, are accepted.
     pub fn fingerprint(text: &str) -> Result<Self, PinError> {
         let wrong = || PinError::Fingerprint(text.chars().take(100).collect());
-        let hex: String = text.strip_prefix("sha256:").ok_or_else(wrong)?.chars().filter(|c| *c != ':').collect();
+        let hex: String =
+            text.strip_prefix("sha256:").ok_or_else(wrong)?.chars().filter(|c| *c != ':').collect();
         if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(wrong());
         }
@@ -141,7 +144,8 @@ mod tests {
         assert_eq!(Pin::fingerprint(&format!("sha256:{hex}")).unwrap(), Pin::Fingerprint([0xab; 32]));
         let colons = vec!["AB"; 32].join(":");
         assert_eq!(Pin::fingerprint(&format!("sha256:{colons}")).unwrap(), Pin::Fingerprint([0xab; 32]));
-        for wrong in [hex.as_str(), "sha256:", "sha256:ab", "sha1:ab", &format!("sha256:{}", "é".repeat(32))] {
+        for wrong in [hex.as_str(), "sha256:", "sha256:ab", "sha1:ab", &format!("sha256:{}", "é".repeat(32))]
+        {
             assert!(matches!(Pin::fingerprint(wrong), Err(PinError::Fingerprint(_))), "{wrong}");
         }
     }
@@ -149,9 +153,11 @@ mod tests {
     #[test]
     fn an_authority_file_without_a_certificate_is_refused() {
         assert!(matches!(Pin::Authority(Vec::new()).client_config(), Err(PinError::Count(0))));
-        assert!(Pin::Authority(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec())
-            .client_config()
-            .is_err());
+        assert!(
+            Pin::Authority(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec())
+                .client_config()
+                .is_err()
+        );
         assert!(Pin::Fingerprint([1; 32]).client_config().is_ok());
     }
 }

@@ -43,7 +43,8 @@ impl Seal {
     /// Opens a request body.
     pub fn open(&self, body: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let sealed = STANDARD.decode(body.trim()).map_err(SealError::Base64)?;
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Short(sealed.len()))?;
+        let (nonce, rest) =
+            sealed.split_first_chunk::<NONCE_BYTES>().ok_or(SealError::Short(sealed.len()))?;
         let nonce: &Nonce<_> = nonce.into();
         self.cipher.decrypt(nonce, rest).map(Zeroizing::new).map_err(|_| SealError::Wrong)
     }

@@ -4,6 +4,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -16,8 +17,8 @@ use orama_mesh::{Ipv4Prefix, PrivateKey};
 use orama_protocol::Redacted;
 use orama_volume::vault::{AgentToken, Vault, VaultError};
 use orama_volume::{
-    DataVolume, EarlyState, EarlyStateError, FilesystemError, FormatError, MacKey, MountError, OpenError,
-    PeerState, PrivateKeyText, RandomError, WireguardState, WriteStateError,
+    CloseError, DataVolume, EarlyState, EarlyStateError, FilesystemError, FormatError, MacKey, MountError,
+    OpenError, PeerState, PrivateKeyText, RandomError, WireguardState, WriteStateError,
 };
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -28,6 +29,9 @@ use crate::ports::Console;
 
 /// The first split of a volume's key.
 const FIRST_GENERATION: u64 = 1;
+/// How often a guardian that is not reached is asked to store its share, and the pause between.
+const STORE_ATTEMPTS: u32 = 4;
+const STORE_AGAIN: Duration = Duration::from_secs(2);
 
 /// A configuration that was checked, with the node's own secrets. No Debug, no Clone.
 pub struct NodeSetup {
@@ -55,6 +59,8 @@ pub enum ProvisionError {
     Guardians(usize, #[source] ThresholdError),
     #[error("making the volume key")]
     Key(#[source] KeyError),
+    #[error("closing what an earlier attempt left")]
+    Leftover(#[source] CloseError),
     #[error("formatting the volume")]
     Format(#[source] FormatError),
     #[error("opening the new volume")]
@@ -136,6 +142,8 @@ impl Work<'_> {
         let key = VolumeKey::generate().map_err(ProvisionError::Key)?;
 
         self.begin("formatting the volume");
+        // An attempt that was cut off may have left its volume open; formatting refuses one that is enrolled.
+        self.blocking((), |volume, ()| volume.unmount_and_close().map_err(ProvisionError::Leftover)).await?;
         let (key, volume_uuid) =
             self.blocking(key, |volume, key| volume.format(key).map_err(ProvisionError::Format)).await?;
         self.console.line("volume formatted");
@@ -230,7 +238,8 @@ fn deal(
     Ok((set, envelopes))
 }
 
-/// All of them, in parallel: a guardian that has no share from the start would be a silent loss of redundancy.
+/// All of them, in parallel: a guardian that has no share from the start would be a silent loss of redundancy. One that
+/// is not reached is asked again a few times: its side of the mesh may learn of us a moment after the operator's.
 async fn store(
     client: &GuardianClient,
     name: &str,
@@ -238,11 +247,31 @@ async fn store(
     envelopes: &[Encoded],
 ) -> Result<(), ProvisionError> {
     let puts = set.holders().iter().zip(envelopes).map(|(holder, envelope)| async move {
-        let stored = client.put(holder.wg_ip, name, FIRST_GENERATION, envelope).await;
+        let stored = store_one(client, name, holder, envelope).await;
         stored.map_err(|refusal| format!("{} {}", holder.node_id, refusal_text(&refusal)))
     });
     let failures: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() { Ok(()) } else { Err(ProvisionError::Store(failures.join("; "))) }
+}
+
+async fn store_one(
+    client: &GuardianClient,
+    name: &str,
+    holder: &Holder,
+    envelope: &Encoded,
+) -> Result<(), Refusal> {
+    let mut unheard = false;
+    for attempt in 1.. {
+        match client.put(holder.wg_ip, name, FIRST_GENERATION, envelope).await {
+            Ok(()) => return Ok(()),
+            // A version that is there already: stored by an attempt whose answer was lost. Reading back decides.
+            Err(Refusal::Refused(_)) if unheard => return Ok(()),
+            Err(Refusal::TimedOut | Refusal::Unreachable(_)) if attempt < STORE_ATTEMPTS => unheard = true,
+            Err(refusal) => return Err(refusal),
+        }
+        tokio::time::sleep(STORE_AGAIN).await;
+    }
+    Err(Refusal::TimedOut)
 }
 
 async fn read_back(
