@@ -9,6 +9,7 @@ mod auth;
 mod clock;
 mod config;
 mod error;
+mod held;
 mod names;
 mod rate;
 mod record;

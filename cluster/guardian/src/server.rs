@@ -20,6 +20,7 @@ use crate::auth::Authority;
 use crate::clock::{Clock, nanoseconds};
 use crate::config::Config;
 use crate::error::ApiError;
+use crate::held::HeldPayload;
 use crate::rate::RateLimiter;
 use crate::store::{OpenStoreError, Store};
 
@@ -107,14 +108,16 @@ impl Gate {
 
     async fn pass(
         self: Arc<Self>,
-        request: ServiceRequest,
+        mut request: ServiceRequest,
         next: Next<BoxBody>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let start = Instant::now();
-        let mut response = match self.admit(&request) {
+        let held = HeldPayload::take_from(&mut request);
+        let response = match self.admit(&request) {
             Ok(()) => next.call(request).await?,
             Err(error) => request.into_response(error.error_response()),
         };
+        let mut response = held.keep_with(response);
         response.response_mut().head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         let request = response.request();

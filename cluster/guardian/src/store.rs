@@ -6,7 +6,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use orama_protocol::guardian::{SECRETS_PER_IDENTITY, SecretEntry};
 use zeroize::Zeroizing;
@@ -20,6 +22,9 @@ pub const IDENTITIES_MAX: usize = 1024;
 const TEMP_PREFIX: &str = ".tmp-";
 /// The file whose lock says that a guardian is running on this directory.
 const LOCK_NAME: &str = ".lock";
+/// How often and how far apart the lock is tried: two seconds together.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -106,8 +111,7 @@ impl Store {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(data.join(LOCK_NAME))
             .map_err(at(OpenStoreError::Lock))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|(_, errno)| OpenStoreError::Lock(data.to_owned(), errno.into()))?;
+        let lock = lock(file).map_err(at(OpenStoreError::Lock))?;
         let store = Self { data: data.to_owned(), turn: Mutex::new(()), _lock: lock };
         store.remove_unfinished().map_err(at(OpenStoreError::Clean))?;
         Ok(store)
@@ -230,6 +234,19 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Takes the lock, with a little patience for a guardian that is just ending.
+fn lock(mut file: File) -> io::Result<Flock<File>> {
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, errno)) => return Err(errno.into()),
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(Errno::EWOULDBLOCK.into())
 }
 
 fn close_to_others(data: &Path) -> io::Result<()> {

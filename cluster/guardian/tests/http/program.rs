@@ -46,13 +46,14 @@ fn start(data: &Path) -> Program {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let log = BufReader::new(child.stderr.take().unwrap());
+    let mut program = Program { child, address: ([0, 0, 0, 0], 0).into(), log };
     for _ in 0..20 {
         let mut line = String::new();
-        assert!(log.read_line(&mut line).unwrap() > 0, "the guardian ended before it listened");
+        assert!(program.log.read_line(&mut line).unwrap() > 0, "the guardian ended before it listened");
         if let Some((_, rest)) = line.split_once("address=") {
-            let address = rest.split_whitespace().next().unwrap().parse().unwrap();
-            return Program { child, address, log };
+            program.address = rest.split_whitespace().next().unwrap().parse().unwrap();
+            return program;
         }
     }
     panic!("the guardian never said where it listens");
