@@ -10,7 +10,7 @@ mod rig;
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,9 @@ fn writing_works_in_the_own_places_only() {
     let mut rig = Rig::new();
     let readable = rig.folder.join("readable");
     fs::create_dir(&readable).expect("make");
+    // Open to everybody outside: only the mount stands in the way.
+    fs::set_permissions(&readable, fs::Permissions::from_mode(0o777)).expect("set mode");
+    fs::set_permissions(rig.folder.join("probe"), fs::Permissions::from_mode(0o777)).expect("set mode");
     rig.readable = vec![readable.clone()];
     let own = rig.data().join("file");
     let own = own.to_str().expect("utf-8").to_owned();
@@ -153,6 +156,8 @@ fn writing_works_in_the_own_places_only() {
         let (word, errno) = outcome.of(bad);
         assert!(word == "errno" && refusals.contains(&errno), "{bad} in {outcome:?}");
     }
+    assert_eq!(outcome.of(&readable).1, libc::EROFS);
+    assert_eq!(outcome.of(&binary).1, libc::EROFS);
     let status = fs::metadata(rig.data()).expect("data directory");
     assert_eq!((status.uid(), status.gid(), status.mode() & 0o7777), (rig.uid, rig.uid, 0o700));
     assert_eq!(fs::metadata(&own).expect("file").uid(), rig.uid);
