@@ -32,6 +32,19 @@ pub fn identity(private_key: &str) -> String {
     Sha256::digest(private_key.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Every share of the split that the early state records, in the order of the guardians.
+pub fn fetch_all(
+    network: &Namespace,
+    guardians: &[SocketAddr],
+    early_state: &serde_json::Value,
+) -> Result<Vec<Vec<u8>>, FetchError> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let identity = identity(&text(&early_state["wireguard"]["private_key"]));
+    let volume = text(&early_state["volume_uuid"]).replace('-', "");
+    let name = format!("luks-{volume}-g{}", early_state["shares"]["generation"]);
+    guardians.iter().map(|address| fetch(network, *address, &identity, &name)).collect()
+}
+
 /// The bytes that the guardian keeps under this name for this identity.
 pub fn fetch(
     network: &Namespace,

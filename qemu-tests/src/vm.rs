@@ -78,10 +78,9 @@ impl Machine {
         Ok(machine)
     }
 
-    #[must_use]
-    pub fn starting_from(mut self, start: Start) -> Self {
+    /// What the next power-on starts from.
+    pub fn start_from(&mut self, start: Start) {
         self.start = start;
-        self
     }
 
     pub fn disk(&self) -> PathBuf {

@@ -39,20 +39,14 @@ fn any_three_shares_open_the_header_and_any_two_do_not() {
 
 /// Every share as its guardian hands it out to the node's identity, one file each.
 fn fetch(scenario: &mut Scenario, state: &serde_json::Value, folder: &Path) -> Vec<PathBuf> {
-    let private_key = state["wireguard"]["private_key"].as_str().expect("the node's private key").to_owned();
-    let volume = state["volume_uuid"].as_str().expect("volume_uuid").replace('-', "");
-    let generation = state["shares"]["generation"].as_u64().expect("generation");
-    let name = format!("luks-{volume}-g{generation}");
-    let identity = guardian_client::identity(&private_key);
-    let addresses: Vec<_> = scenario.cluster.guardians().iter().map(|guardian| guardian.socket()).collect();
-    let mut files = Vec::new();
-    for address in addresses {
-        let share = guardian_client::fetch(scenario.network(), address, &identity, &name).unwrap();
+    let guardians: Vec<_> = scenario.cluster.guardians().iter().map(|guardian| guardian.socket()).collect();
+    let shares = guardian_client::fetch_all(scenario.network(), &guardians, state).unwrap();
+    let store = |(address, share): (&std::net::SocketAddr, Vec<u8>)| {
         let file = folder.join(format!("share-{}", address.ip()));
         std::fs::write(&file, share).unwrap();
-        files.push(file);
-    }
-    files
+        file
+    };
+    guardians.iter().zip(shares).map(store).collect()
 }
 
 /// Runs the tool; none when it refuses.
