@@ -25,7 +25,6 @@ const REQUIRED: &[&str] = &[
     "virtio_blk",
     "dm-verity",
     "squashfs",
-    "efivarfs",
     "vfat",
     "nls_cp437",
     "nls_ascii",
@@ -37,9 +36,9 @@ const REQUIRED: &[&str] = &[
     "wireguard",
 ];
 
-/// Modules for hardware that a machine may lack: they refuse to load there.
+/// Modules for hardware or firmware that a machine may lack: they refuse to load there.
 const OPTIONAL: &[&str] =
-    &["virtio_scsi", "sd_mod", "virtio_rng", "aesni-intel", "qemu_fw_cfg", "softdog", "i6300esb"];
+    &["efivarfs", "virtio_scsi", "sd_mod", "virtio_rng", "aesni-intel", "qemu_fw_cfg", "softdog", "i6300esb"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
