@@ -217,3 +217,6 @@ impl Steps {
         self.last = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests;

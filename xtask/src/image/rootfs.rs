@@ -79,10 +79,16 @@ pub fn make(tree: &Tree<'_>, work: &Path, to: &Path) -> Result<Verified, RootfsE
     let bare = work.join("without-services.squashfs");
     pack(&root, &bare, &["-e", "opt/orama/bin"])?;
     let bytes_without_services = size(&bare)?;
-    pack(&root, to, &[])?;
+    Ok(Verified { bytes_without_services, ..pack_and_hash(&root, to)? })
+}
+
+/// Packs a tree as it is.
+pub(super) fn pack_and_hash(root: &Path, to: &Path) -> Result<Verified, RootfsError> {
+    pack(root, to, &[])?;
     let bytes = fs::read(to).map_err(|source| RootfsError::Read { path: to.into(), source })?;
     let (root_hash, salt) = append_hash_tree(to, &bytes)?;
-    Ok(Verified { root_hash, salt, data_blocks: bytes.len() as u64 / BLOCK_BYTES, bytes_without_services })
+    let data_blocks = bytes.len() as u64 / BLOCK_BYTES;
+    Ok(Verified { root_hash, salt, data_blocks, bytes_without_services: bytes.len() as u64 })
 }
 
 impl Tree<'_> {
