@@ -20,6 +20,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_LIMIT: Duration = Duration::from_secs(40);
 /// How long a gateway that does not read may hold a frame up.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// How long the other side may take to answer our goodbye.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(5);
 /// Messages a gateway may send on one socket: an enrollment takes three, every new code one more.
 const MESSAGES_MAX: u32 = 10_000;
 
@@ -85,8 +87,7 @@ pub async fn converse(
                     Err(error) => return format!("encoding a message: {error}"),
                 },
                 None => {
-                    let close = Message::Close(Some(CloseCode::Normal.into()));
-                    let _ = tokio::time::timeout(SEND_LIMIT, socket.send(close)).await;
+                    hang_up(&mut socket).await;
                     return "hung up".into();
                 }
             },
@@ -103,6 +104,21 @@ pub async fn converse(
             Err(_) => return "the gateway does not read".into(),
         }
     }
+}
+
+/// Says goodbye and waits for the other side's: a connection that is cut right after the last words can take them along,
+/// because the receiver may see the cut before it has read them.
+async fn hang_up<S>(socket: &mut S)
+where
+    S: futures_util::Sink<Message> + futures_util::Stream + Unpin,
+{
+    let goodbye = async {
+        if socket.send(Message::Close(Some(CloseCode::Normal.into()))).await.is_ok() {
+            // What still comes is not listened to; the end of the stream is what counts.
+            while socket.next().await.is_some() {}
+        }
+    };
+    let _ = tokio::time::timeout(GOODBYE_LIMIT, goodbye).await;
 }
 
 fn parse(text: &[u8]) -> Result<GatewayMessage, String> {

@@ -1,0 +1,215 @@
+//! A whole node in a test: the real actors over a directory volume, real guardians on loopback addresses, and ports
+//! that remember what was asked of them.
+#![allow(dead_code)]
+
+pub mod gateway;
+pub mod guardians;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use orama_actors::boot::machine::Phase;
+use orama_actors::boot::{BootActor, GetStatus, NodeStatus};
+use orama_actors::enroll::{EnrollActor, EnrollMode, EnrollSettings, Pin};
+use orama_actors::ports::{Child, Console, LaunchFailure, Launcher, Mesh, MeshFailure, Power};
+use orama_actors::registry::Registry;
+use orama_actors::service::launch::LaunchThread;
+use orama_actors::services::{Roster, ServicesActor, supervise_services};
+use orama_actors::supervise::{INTENSITY, supervise};
+use orama_actors::unlock::{UnlockActor, UnlockSettings};
+use orama_actors::wg::WgActor;
+use orama_mesh::{InterfaceStatus, PeerConfig, PublicKey, WgConfig};
+use orama_volume::{DataVolume, DirectoryVolume};
+
+#[derive(Default)]
+pub struct Screen(Mutex<Vec<String>>);
+
+impl Console for Screen {
+    fn line(&self, text: &str) {
+        println!("console: {text}");
+        self.0.lock().unwrap().push(text.to_owned());
+    }
+}
+
+impl Screen {
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn says(&self, text: &str) -> bool {
+        self.lines().iter().any(|line| line.contains(text))
+    }
+}
+
+#[derive(Default)]
+pub struct Switch(pub Mutex<Option<String>>);
+
+impl Power for Switch {
+    fn reboot(&self, why: &str) {
+        *self.0.lock().unwrap() = Some(format!("reboot: {why}"));
+    }
+    fn power_off(&self, why: &str) {
+        *self.0.lock().unwrap() = Some(format!("power off: {why}"));
+    }
+}
+
+/// An interface that is up as soon as it is asked: loopback reaches every guardian already.
+#[derive(Default)]
+pub struct Loopback(pub Mutex<Option<usize>>);
+
+impl Mesh for Loopback {
+    fn up(&self, config: &WgConfig) -> Result<(), MeshFailure> {
+        assert!(config.private_key.is_some());
+        *self.0.lock().unwrap() = Some(config.peers.len());
+        Ok(())
+    }
+    fn set_peer(&self, _: &PeerConfig) -> Result<(), MeshFailure> {
+        Ok(())
+    }
+    fn remove_peer(&self, _: &PublicKey) -> Result<(), MeshFailure> {
+        Ok(())
+    }
+    fn read(&self) -> Result<InterfaceStatus, MeshFailure> {
+        Err(MeshFailure("no such interface".into()))
+    }
+}
+
+struct NoServices;
+
+impl Launcher for NoServices {
+    fn spawn(&self, service: &str, _: OwnedFd, _: OwnedFd) -> Result<Box<dyn Child>, LaunchFailure> {
+        Err(LaunchFailure(format!("{service} is not in this test")))
+    }
+}
+
+pub struct Node {
+    pub registry: Registry,
+    pub console: Arc<Screen>,
+    pub power: Arc<Switch>,
+    pub mesh: Arc<Loopback>,
+    pub page: SocketAddr,
+    _logs: tempfile::TempDir,
+}
+
+pub struct Options {
+    pub guardian_port: u16,
+    pub gateway_url: String,
+    pub pin: Pin,
+    pub mode: EnrollMode,
+}
+
+impl Options {
+    /// For nodes that do not enrol in this test.
+    pub fn without_gateway(guardian_port: u16) -> Self {
+        Self {
+            guardian_port,
+            gateway_url: "https://127.0.0.1:1".into(),
+            pin: Pin::Fingerprint([0; 32]),
+            mode: EnrollMode::Websocket,
+        }
+    }
+}
+
+/// Powers a node on: all actors under supervision, as the agent wires them.
+pub fn power_on(base: &Path, options: Options) -> Node {
+    power_on_with(Arc::new(DirectoryVolume::power_on(base).unwrap()), options)
+}
+
+pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
+    let registry = Registry::default();
+    let console = Arc::new(Screen::default());
+    let screen: Arc<dyn Console> = console.clone();
+    let power = Arc::new(Switch::default());
+    let switch: Arc<dyn Power> = power.clone();
+    let mesh = Arc::new(Loopback::default());
+    let logs = tempfile::tempdir().unwrap();
+    let page = free_address(Ipv4Addr::LOCALHOST);
+    let escalate = |gave_up| panic!("{gave_up}");
+    let restarts = &registry.restarts;
+
+    let (wg_mesh, wg_screen): (Arc<dyn Mesh>, _) = (mesh.clone(), screen.clone());
+    supervise("wg", &registry.wg, restarts, INTENSITY, escalate, move |_| {
+        WgActor::new(wg_mesh.clone(), wg_screen.clone())
+    });
+    let settings = UnlockSettings { guardian_port: options.guardian_port };
+    let (of_node, of_volume, of_screen) = (registry.clone(), volume.clone(), screen.clone());
+    supervise("unlock", &registry.unlock, restarts, INTENSITY, escalate, move |_| {
+        UnlockActor::new(of_node.clone(), of_volume.clone(), of_screen.clone(), settings)
+    });
+    let settings = Arc::new(EnrollSettings {
+        mode: options.mode,
+        gateway_url: options.gateway_url,
+        pin: options.pin,
+        listen: page,
+        wireguard_port: 51820,
+        version: "0.1.0".into(),
+        arch: "amd64".into(),
+        addresses: Arc::new(|| vec![Ipv4Addr::LOCALHOST]),
+    });
+    let (of_node, of_screen) = (registry.clone(), screen.clone());
+    supervise("enroll", &registry.enroll, restarts, INTENSITY, escalate, move |_| {
+        EnrollActor::new(of_node.clone(), settings.clone(), of_screen.clone())
+            .in_overlay("127.0.0.0/24".parse().unwrap())
+    });
+    let roster = Arc::new(Roster::default());
+    let launch = LaunchThread::start(Arc::new(NoServices), logs.path()).unwrap();
+    let links = supervise_services(&registry, &roster, &launch, &screen, escalate);
+    let of_node = registry.clone();
+    supervise("services", &registry.services, restarts, INTENSITY, escalate, move |_| {
+        ServicesActor::new(of_node.clone(), roster.clone(), launch.clone(), links.clone())
+    });
+    let of_node = registry.clone();
+    supervise("boot", &registry.boot, restarts, INTENSITY, escalate, move |_| {
+        BootActor::new(of_node.clone(), volume.clone(), screen.clone(), switch.clone())
+    });
+    Node { registry, console, power, mesh, page, _logs: logs }
+}
+
+impl Node {
+    pub async fn status(&self) -> NodeStatus {
+        self.registry.boot.ask(GetStatus).await.expect("the boot actor answers")
+    }
+
+    pub async fn wait_for(&self, phase: Phase, limit: Duration) {
+        let mut facts = self.registry.facts.watch();
+        let reached = tokio::time::timeout(limit, facts.wait_for(|node| node.phase == phase)).await;
+        if reached.is_err() {
+            let node = self.registry.facts.node();
+            panic!("not {} within {limit:?} but {}: {}", phase.name(), node.phase.name(), node.reason);
+        }
+    }
+
+    /// Waits for a reason that contains the text.
+    pub async fn wait_for_reason(&self, text: &str, limit: Duration) -> String {
+        let mut facts = self.registry.facts.watch();
+        let reached = tokio::time::timeout(limit, facts.wait_for(|node| node.reason.contains(text))).await;
+        match reached {
+            Ok(node) => node.unwrap().reason.clone(),
+            Err(_) => panic!(
+                "no reason with `{text}` within {limit:?}, last: {}",
+                self.registry.facts.node().reason
+            ),
+        }
+    }
+
+    /// The code on the console.
+    pub async fn code(&self) -> String {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let lines = self.console.lines();
+            if let Some(line) = lines.iter().rev().find_map(|line| line.strip_prefix("registration code ")) {
+                return line.split([' ', ',']).next().unwrap().to_owned();
+            }
+            assert!(Instant::now() < deadline, "no code on the console: {lines:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_address(ip: Ipv4Addr) -> SocketAddr {
+    std::net::TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
