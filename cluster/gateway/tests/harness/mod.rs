@@ -36,19 +36,23 @@ pub struct Gateway {
     pub client: Client,
     pub admin_key: String,
     pub mesh: FakeMesh,
-    /// Second and third octet of the overlay.
-    octets: (u8, u8),
+    /// First three octets of the overlay.
+    octets: [u8; 3],
 }
 
 /// What differs between tests.
 pub struct Setting {
     pub mesh: bool,
     pub guardians: u8,
+    /// First three octets of the overlay; none: loopback, so that agents can be played there.
+    pub overlay: Option<[u8; 3]>,
+    /// The test plays the owner of the mesh itself, at this socket in the folder.
+    pub own_mesh: Option<fn(&Path)>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { mesh: true, guardians: 3 }
+        Self { mesh: true, guardians: 3, overlay: None, own_mesh: None }
     }
 }
 
@@ -65,10 +69,13 @@ impl Gateway {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
         // Test programs may run beside each other, so the process takes part in the choice.
-        let octets = (64 + (std::process::id() % 128) as u8, NEXT_NETWORK.fetch_add(1, Ordering::Relaxed));
+        let own = [127, 64 + (std::process::id() % 128) as u8, NEXT_NETWORK.fetch_add(1, Ordering::Relaxed)];
+        let octets = setting.overlay.unwrap_or(own);
         let mesh = FakeMesh::new(folder.path());
-        if setting.mesh {
-            mesh.listen();
+        match setting.own_mesh {
+            Some(listen) => listen(&folder.path().join("mesh.sock")),
+            None if setting.mesh => mesh.listen(),
+            None => {}
         }
         let text = configuration(folder.path(), octets, setting.mesh);
         let config = Config::parse("test.toml", &text).unwrap();
@@ -102,7 +109,7 @@ impl Gateway {
     }
 
     pub fn overlay(&self, last: u8) -> Ipv4Addr {
-        Ipv4Addr::new(127, self.octets.0, self.octets.1, last)
+        Ipv4Addr::new(self.octets[0], self.octets[1], self.octets[2], last)
     }
 
     pub fn registry(&self) -> Registry {
@@ -204,8 +211,8 @@ impl Gateway {
     }
 }
 
-fn configuration(folder: &Path, octets: (u8, u8), mesh: bool) -> String {
-    let network = format!("127.{}.{}", octets.0, octets.1);
+fn configuration(folder: &Path, octets: [u8; 3], mesh: bool) -> String {
+    let network = octets.map(|octet| octet.to_string()).join(".");
     let control: PathBuf = folder.join("mesh.sock");
     let section = format!("[mesh]\ncontrol = \"{}\"\nendpoint = \"10.0.2.2:51821\"\n", control.display());
     format!(
