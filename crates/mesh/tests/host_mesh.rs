@@ -2,16 +2,16 @@
 //! Each interface lives in a helper process, this binary started again, because a userspace interface takes
 //! over its process. Namespaces, links and sockets go with the helpers; nothing of the machine is touched.
 
-#[path = "host_mesh/helper.rs"]
-mod helper;
+#[path = "host_mesh/inner_process.rs"]
+mod inner_process;
 #[path = "host_mesh/peer_process.rs"]
 mod peer_process;
 
 use peer_process::{PeerProcess, connect_by_veth, ip};
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(helper::ARGUMENT) {
-        helper::run();
+    if std::env::args().nth(1).as_deref() == Some(inner_process::ARGUMENT) {
+        inner_process::run();
         return;
     }
     assert!(nix::unistd::geteuid().is_root(), "host_mesh makes network namespaces: run it as root");

@@ -24,7 +24,7 @@ pub struct PeerProcess {
 impl PeerProcess {
     pub fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .arg(crate::helper::ARGUMENT)
+            .arg(crate::inner_process::ARGUMENT)
             .env_clear()
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
