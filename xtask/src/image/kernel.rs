@@ -54,6 +54,8 @@ pub enum KernelError {
     Unpack(#[source] ToolError),
     #[error("kernel package has no {what}")]
     Incomplete { what: &'static str },
+    #[error("{} does not hold exactly one name", folder.display())]
+    NotOne { folder: PathBuf },
     #[error("kernel has no module {name}")]
     NoModule { name: String },
 }
@@ -105,8 +107,11 @@ fn create(path: &Path) -> Result<(), KernelError> {
 /// The pinned package, or with a note the one that apt offers.
 fn fetch(folder: &Path) -> Result<(PathBuf, Vec<String>), KernelError> {
     let pinned = folder.join(format!("{PACKAGE}_{VERSION}_amd64.deb"));
-    if !pinned.is_file() && download(folder, &format!("{PACKAGE}={VERSION}")).is_err() {
-        return fetch_offered(folder);
+    if !pinned.is_file() {
+        match download(folder, &format!("{PACKAGE}={VERSION}"), &pinned) {
+            Err(KernelError::Fetch(_)) => return fetch_offered(folder),
+            other => other?,
+        }
     }
     let bytes = fs::read(&pinned).map_err(|source| KernelError::File { path: pinned.clone(), source })?;
     match hex(&Sha256::digest(bytes)) {
@@ -122,21 +127,29 @@ fn fetch_offered(folder: &Path) -> Result<(PathBuf, Vec<String>), KernelError> {
         .filter_map(|line| line.trim().strip_prefix("Depends: "))
         .find(|name| name.starts_with("linux-image-"))
         .ok_or(KernelError::Meta)?;
-    let fresh = folder.join("offered");
-    let _ = fs::remove_dir_all(&fresh);
-    create(&fresh)?;
-    download(&fresh, package).map_err(KernelError::Fetch)?;
-    let name = only_name_in(&fresh)?;
+    let show =
+        run(tool("apt-cache").args(["show", "--no-all-versions", package])).map_err(KernelError::Fetch)?;
+    let version = show.lines().find_map(|line| line.strip_prefix("Version: ")).ok_or(KernelError::Meta)?;
+    let path = folder.join(format!("{package}_{version}_amd64.deb"));
+    if !path.is_file() {
+        download(folder, &format!("{package}={version}"), &path)?;
+    }
     let note = format!(
-        "kernel {PACKAGE} {VERSION} is pinned but no longer offered; {name} was used, so this image differs \
-         from one built with the pin"
+        "kernel {PACKAGE} {VERSION} is pinned but no longer offered; {package} {version} was used, so this \
+         image differs from one built with the pin"
     );
-    Ok((fresh.join(name), vec![note]))
+    Ok((path, vec![note]))
 }
 
-/// apt checks the archive's signature.
-fn download(folder: &Path, package: &str) -> Result<String, ToolError> {
-    run(tool("apt-get").current_dir(folder).args(["--quiet", "download", package]))
+/// Fetches one package as `to`. apt checks the archive's signature; a download cut short never gets the name.
+fn download(folder: &Path, package: &str, to: &Path) -> Result<(), KernelError> {
+    let fresh = folder.join("download");
+    let _ = fs::remove_dir_all(&fresh);
+    create(&fresh)?;
+    run(tool("apt-get").current_dir(&fresh).args(["--quiet", "download", package]))
+        .map_err(KernelError::Fetch)?;
+    let fetched = fresh.join(only_name_in(&fresh)?);
+    fs::rename(&fetched, to).map_err(|source| KernelError::File { path: to.into(), source })
 }
 
 /// The package's tree with modules.dep in it. A half unpacked tree is never seen: it gets its name last.
@@ -161,7 +174,7 @@ fn only_name_in(folder: &Path) -> Result<String, KernelError> {
     let mut names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     match (names.next(), names.next()) {
         (Some(name), None) => Ok(name),
-        _ => Err(KernelError::Incomplete { what: "single kernel release" }),
+        _ => Err(KernelError::NotOne { folder: folder.into() }),
     }
 }
 
