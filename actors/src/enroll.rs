@@ -180,7 +180,12 @@ impl EnrollActor {
         };
         let until = Timestamp::now()
             + SignedDuration::try_from(code::LIFETIME).unwrap_or(SignedDuration::from_hours(1));
-        let shown = RegistrationCode { code, expires: until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string() };
+        let shown = RegistrationCode {
+            code,
+            expires: until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            wireguard_public_key: (!push_only)
+                .then(|| self.own_key.get_or_insert_with(PrivateKey::generate).public().to_string()),
+        };
         self.console.line(&self.console_line(&shown));
         *crate::supervise::lock(&self.shown) = (!push_only).then(|| shown.clone());
         self.code = Some(shown);
@@ -194,7 +199,7 @@ impl EnrollActor {
     }
 
     fn console_line(&self, shown: &RegistrationCode) -> String {
-        let RegistrationCode { code, expires } = shown;
+        let RegistrationCode { code, expires, wireguard_public_key: _ } = shown;
         let port = self.settings.listen.port();
         match (self.settings.mode, (self.settings.addresses)().first()) {
             (EnrollMode::SealedPush, _) => format!("registration code {code}, expires {expires}"),
@@ -377,7 +382,3 @@ impl Handler<BindPage> for EnrollActor {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "enroll/actor_tests.rs"]
-mod tests;

@@ -183,7 +183,3 @@ fn mount(
     let token = vault.agent_token().map_err(MountProblem::Files)?;
     Ok((token, genuine))
 }
-
-#[cfg(test)]
-#[path = "unlock/actor_tests.rs"]
-mod tests;

@@ -18,7 +18,7 @@ use orama_protocol::Redacted;
 use orama_volume::vault::{AgentToken, Vault, VaultError};
 use orama_volume::{
     CloseError, DataVolume, EarlyState, EarlyStateError, FilesystemError, FormatError, MacKey, MountError,
-    OpenError, PeerState, PrivateKeyText, RandomError, WireguardState, WriteStateError,
+    OpenError, PeerState, PrivateKeyText, Probe, RandomError, WireguardState, WriteStateError,
 };
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
@@ -170,11 +170,9 @@ impl Work<'_> {
 
         self.begin("writing the record of enrollment");
         let (state, token) = record(setup, volume_uuid, set)?;
-        self.blocking((state, mac_key), |volume, (state, mac_key)| {
-            volume.write_early_state(state, mac_key).map_err(ProvisionError::Commit)
-        })
-        .await?;
+        // From here on the shares stay where they are: a write that fails may have reached the disk all the same.
         self.stored = None;
+        self.blocking((state, mac_key), |volume, (state, mac_key)| commit(volume, state, mac_key)).await?;
         self.console
             .line(&format!("key split {k} of {n}, generation {FIRST_GENERATION}, stored on {n} guardians"));
         Ok(token)
@@ -211,6 +209,23 @@ fn write_files(volume: &dyn DataVolume, setup: &NodeSetup, mac_key: &MacKey) -> 
         vault.write_cluster_secret(setup.cluster_secret.expose())
     };
     write().map_err(ProvisionError::Files)
+}
+
+/// Writes the record. When that fails, the header has the last word on whether it did.
+fn commit(volume: &dyn DataVolume, state: &EarlyState, mac_key: &MacKey) -> Result<(), ProvisionError> {
+    let Err(error) = volume.write_early_state(state, mac_key) else { return Ok(()) };
+    match volume.probe() {
+        Ok(Probe::Enrolled { state: found, sealed })
+            if found.volume_uuid == state.volume_uuid && sealed.verify(mac_key).is_ok() =>
+        {
+            tracing::warn!(
+                "the record is in the header although writing it failed: {}",
+                crate::describe(&error)
+            );
+            Ok(())
+        }
+        Ok(_) | Err(_) => Err(ProvisionError::Commit(error)),
+    }
 }
 
 type Encoded = Zeroizing<Vec<u8>>;

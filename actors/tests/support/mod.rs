@@ -2,6 +2,7 @@
 //! that remember what was asked of them.
 #![allow(dead_code)]
 
+pub mod enrolled;
 pub mod gateway;
 pub mod guardians;
 
