@@ -96,6 +96,26 @@ async fn a_key_that_is_known_already_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_node_with_another_key_than_the_operator_saw_is_refused() {
+    let gateway = Gateway::start().await;
+    let mut node = FakeNode::waiting(&gateway, CODE, 1).await;
+    let invite = gateway.invite().await;
+    let url = gateway.url("/v1/node/enroll");
+    let request = |key: u8| {
+        let key = public_key(key);
+        let body =
+            json!({ "code": CODE, "token": invite, "node_ip": "203.0.113.7", "wireguard_public_key": key });
+        gateway.client.post(&url).send_json(&body)
+    };
+    assert_eq!(request(2).await.unwrap().status(), 409);
+    assert_usable(&gateway, &invite);
+    // An aborted socket is closed; the honest node comes again and its own key is welcome.
+    drop(node);
+    node = FakeNode::waiting(&gateway, CODE, 1).await;
+    assert_eq!(join(request(1), node.accept()).await.0.unwrap().status(), 200);
+}
+
+#[actix_web::test]
 async fn wrong_expired_used_and_contradicting_invites() {
     let gateway = Gateway::start().await;
     let mut node = FakeNode::waiting(&gateway, CODE, 1).await;

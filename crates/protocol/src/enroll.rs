@@ -19,6 +19,9 @@ pub struct RegistrationCode {
     pub code: String,
     /// RFC 3339, UTC.
     pub expires: String,
+    /// The key that the node will introduce itself with at the gateway, base64. Older nodes do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard_public_key: Option<String>,
 }
 
 /// Node to gateway.
@@ -94,6 +97,10 @@ pub struct EnrollRequest {
     pub token: Redacted,
     /// IPv4 address of the node as the operator reaches it; becomes its WireGuard endpoint.
     pub node_ip: String,
+    /// The key that the node at `node_ip` showed beside its code. The gateway enrols no other: a stranger who read
+    /// the code and reached the gateway first is found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard_public_key: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ pub struct ImageArguments {
     /// Certificate (PEM) that the gateway's TLS certificate must chain to
     #[arg(long, value_name = "FILE")]
     pub gateway_ca: Option<PathBuf>,
-    /// Configuration of the gateway service that runs on the node
+    /// Configuration of the gateway service that runs on the node; replaces cluster/gateway/node-gateway.toml
     #[arg(long, value_name = "FILE")]
     pub gateway_toml: Option<PathBuf>,
     /// Service profiles to install [default: policies]

@@ -137,12 +137,12 @@ impl Tree<'_> {
         let orama = root.join("etc/orama");
         let agent = self.options.agent_toml.clone().unwrap_or_else(|| fixed.join("agent.toml"));
         install(&agent, &orama.join("agent.toml"), 0o644)?;
-        for (from, name) in
-            [(&self.options.gateway_ca, "gateway-ca.pem"), (&self.options.gateway_toml, "gateway.toml")]
-        {
-            if let Some(from) = from {
-                install(from, &orama.join(name), 0o644)?;
-            }
+        let gateway = self.options.gateway_toml.clone();
+        let gateway =
+            gateway.unwrap_or_else(|| self.options.workspace.join("cluster/gateway/node-gateway.toml"));
+        install(&gateway, &orama.join("gateway.toml"), 0o644)?;
+        if let Some(authority) = &self.options.gateway_ca {
+            install(authority, &orama.join("gateway-ca.pem"), 0o644)?;
         }
         let policies = self.options.policies_folder();
         install_policies(&policies, &orama.join("policies"))?;

@@ -17,6 +17,9 @@ use crate::output::Output;
 use crate::text;
 
 const PATH: &str = "/v1/node/enroll";
+/// How often the gateway is asked while it does not know the node's code, and the pause between.
+const ASKED_TIMES: u32 = 6;
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Longest token file, in bytes.
 const TOKEN_LIMIT_BYTES: u64 = 4 * 1024;
 /// Longest code, in characters: 8 of ours, 20 of a node in sealed-push mode, and room.
@@ -24,16 +27,17 @@ const CODE_CHARS_MAX: usize = 32;
 
 pub fn run(args: EnrollArgs, gateway: &Gateway, output: &Output) -> Result<(), Failure> {
     let token = token(args.token, args.token_file.as_deref())?;
-    let code = match args.code {
-        Some(code) => code,
+    let (code, wireguard_public_key) = match args.code {
+        Some(code) => (code, None),
         None => {
             output.progress(&format!("asking {} for its registration code", args.node_ip));
             fetch_code(args.node_ip, args.node_port)?
         }
     };
     output.progress(&format!("enrolling the node with code {code} at {}", args.node_ip));
-    let request = EnrollRequest { code, token: token.clone(), node_ip: args.node_ip.to_string() };
-    let body = gateway.post_enroll(PATH, &request, &token).map_err(|error| refused(error, args.node_ip))?;
+    let request =
+        EnrollRequest { code, token: token.clone(), node_ip: args.node_ip.to_string(), wireguard_public_key };
+    let body = post(gateway, &request, &token, output).map_err(|error| refused(error, args.node_ip))?;
     let enrolled: EnrollResponse = gateway::decode(PATH, &body)
         .map_err(|error| error.into_failure("cannot tell whether the node is enrolled"))?;
     let node_id = text::printable(&enrolled.node_id, 64);
@@ -64,6 +68,27 @@ pub fn run(args: EnrollArgs, gateway: &Gateway, output: &Output) -> Result<(), F
     Ok(())
 }
 
+/// A node shows its code a moment before its own connection to the gateway stands, and one that just lost it comes
+/// back within seconds; nothing is used up by asking again.
+fn post(
+    gateway: &Gateway,
+    request: &EnrollRequest,
+    token: &Redacted,
+    output: &Output,
+) -> Result<Vec<u8>, CallError> {
+    for left in (1..ASKED_TIMES).rev() {
+        match gateway.post_enroll(PATH, request, token) {
+            Err(CallError::Status { status: 404, .. }) => output.progress(&format!(
+                "the gateway does not know this code yet; asking again in {} s, {left} times at most",
+                ASK_AGAIN.as_secs()
+            )),
+            result => return result,
+        }
+        std::thread::sleep(ASK_AGAIN);
+    }
+    gateway.post_enroll(PATH, request, token)
+}
+
 fn how_to_check(node_id: &str) -> String {
     format!("check it with an API key: orama node status --node-id {node_id}")
 }
@@ -87,7 +112,8 @@ fn token(argument: Option<String>, file: Option<&Path>) -> Result<Redacted, Fail
     })
 }
 
-fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<String, Failure> {
+/// The code, and the key that the node shows beside it.
+fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<(String, Option<String>), Failure> {
     let url = format!("http://{ip}:{port}/");
     let doing = format!("cannot get the registration code of {ip}");
     let body = gateway::get_from_node(&url).map_err(|error| match error {
@@ -106,7 +132,9 @@ fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<String, Failure> {
     let answer: RegistrationCode = gateway::decode(&url, &body).map_err(|error| {
         error.into_failure(&doing).next("check that an OramaOS node in enrollment mode is at this address")
     })?;
-    parse_code(&answer.code).map_err(|error| Failure::new(Exit::Failed, format!("{doing}: it sent {error}")))
+    let code = parse_code(&answer.code)
+        .map_err(|error| Failure::new(Exit::Failed, format!("{doing}: it sent {error}")))?;
+    Ok((code, answer.wireguard_public_key))
 }
 
 /// Checks the form only: it is the gateway that knows the codes.

@@ -27,6 +27,8 @@ const OPERATOR_LIMIT: Duration = Duration::from_secs(45);
 struct Body {
     code: String,
     node_ip: String,
+    #[serde(default)]
+    wireguard_public_key: Option<String>,
 }
 
 /// Its token, out of a body that may be wrong in everything else: who holds no invite learns nothing about it.
@@ -63,7 +65,12 @@ pub async fn enroll(
     if !well_formed_code(&body.code) {
         return Err(ApiError::bad_request("code is not 8 characters of Crockford base32"));
     }
-    let asked = attempt::Request { invite: digest, code: body.code, node_ip };
+    let asked = attempt::Request {
+        invite: digest,
+        code: body.code,
+        node_ip,
+        wireguard_public_key: body.wireguard_public_key,
+    };
     // A task of its own: when the operator hangs up, what was begun is still brought to an end.
     let task = actix_web::rt::spawn(attempt::run(Arc::clone(&state), asked));
     let enrolled = match tokio::time::timeout(OPERATOR_LIMIT, task).await {
@@ -111,6 +118,7 @@ fn refuse(error: &AttemptError) -> ApiError {
         AttemptError::Busy
         | AttemptError::TooFewGuardians { .. }
         | AttemptError::KeyTaken(_)
+        | AttemptError::OtherKey
         | AttemptError::Conflict => StatusCode::CONFLICT,
         AttemptError::NoMesh | AttemptError::Exhausted(_) | AttemptError::Mesh(_) => {
             StatusCode::SERVICE_UNAVAILABLE

@@ -37,6 +37,8 @@ pub struct Request {
     pub invite: String,
     pub code: String,
     pub node_ip: Ipv4Addr,
+    /// What the operator saw at the node; a caller that did not look names none.
+    pub wireguard_public_key: Option<String>,
 }
 
 pub struct Enrolled {
@@ -60,6 +62,11 @@ pub enum AttemptError {
         "the cluster has {have} guardians, and at least {GUARDIANS_NEEDED} are needed to keep a node's key"
     )]
     TooFewGuardians { have: usize },
+    #[error(
+        "the node that waits with this code has another WireGuard key than the one at the address you gave: somebody \
+         may be posing as it; restart the node for a new code"
+    )]
+    OtherKey,
     #[error("the node's WireGuard key already belongs to {0}")]
     KeyTaken(String),
     #[error("no address is free in the overlay network {0}")]
@@ -131,6 +138,10 @@ async fn with_invite(
         NoClaim::Unknown => AttemptError::UnknownCode,
         NoClaim::Busy => AttemptError::Busy,
     })?;
+    let shown = request.wireguard_public_key.as_ref();
+    if shown.is_some_and(|key| *key != claim.introduction.wireguard_public_key) {
+        return Err(AttemptError::OtherKey);
+    }
     let offer = prepare(state, mesh, &claim, request.node_ip).await?;
     // Held until the row is stored or the attempt is over.
     let _address = offer.address;
