@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use orama_protocol::agent::Status;
 use orama_protocol::enroll::EnrollResponse;
@@ -14,8 +15,8 @@ use crate::artifacts::{Artifacts, ArtifactsError};
 use crate::cluster::{Cluster, GATEWAY};
 use crate::net::Namespace;
 
-/// [`crate::vm::PUBLIC_ADDRESS`] as text.
-const NODE_IP: &str = "127.0.0.2";
+/// Enrols the node at [`crate::vm::PUBLIC_ADDRESS`]; the token comes on standard input.
+const ENROLL: [&str; 7] = ["node", "enroll", "--node-ip", "127.0.0.2", "--token-file", "-", "--no-wait"];
 
 pub struct Operator {
     network: Arc<Namespace>,
@@ -43,7 +44,16 @@ pub enum OperatorError {
     },
 }
 
+/// From the code on the console to the code at the gateway: a TLS handshake.
+const REGISTER_LIMIT: Duration = Duration::from_secs(30);
+/// Exit code of `orama` for "no such thing"; see its `--help`.
+const NOT_FOUND: i32 = 5;
+
 impl OperatorError {
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Failed { status, .. } if status.code() == Some(NOT_FOUND))
+    }
+
     /// What the command said, when it failed.
     pub fn message(&self) -> &str {
         match self {
@@ -75,16 +85,26 @@ impl Operator {
 
     /// Fetches the code from the node and enrols it; does not wait until the node runs.
     pub fn enroll(&self, token: &str) -> Result<EnrollResponse, OperatorError> {
-        self.ask(&Self::enroll_arguments(token))
+        self.ask_with(&ENROLL, token)
+    }
+
+    /// The same, and again while the gateway does not know the code: a node shows it a moment before, and we
+    /// are quicker than people.
+    pub fn enroll_when_registered(&self, token: &str) -> Result<EnrollResponse, OperatorError> {
+        let started = Instant::now();
+        loop {
+            match self.enroll(token) {
+                Err(error) if error.is_not_found() && started.elapsed() < REGISTER_LIMIT => {
+                    std::thread::sleep(Duration::from_secs(2));
+                }
+                other => return other,
+            }
+        }
     }
 
     /// The same with a code that the node is not asked for.
     pub fn enroll_with_code(&self, token: &str, code: &str) -> Result<EnrollResponse, OperatorError> {
-        self.ask(&[&Self::enroll_arguments(token)[..], &["--code", code]].concat())
-    }
-
-    fn enroll_arguments(token: &str) -> [&str; 7] {
-        ["node", "enroll", "--node-ip", NODE_IP, "--token", token, "--no-wait"]
+        self.ask_with(&[&ENROLL[..], &["--code", code]].concat(), token)
     }
 
     pub fn status(&self, node_id: &str) -> Result<Status, OperatorError> {
@@ -148,7 +168,11 @@ impl Operator {
     }
 
     fn ask<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, OperatorError> {
-        let output = self.run(arguments)?;
+        self.ask_with(arguments, "")
+    }
+
+    fn ask_with<T: DeserializeOwned>(&self, arguments: &[&str], input: &str) -> Result<T, OperatorError> {
+        let output = self.execute(arguments, &["--json"], input)?;
         let command = arguments[..2.min(arguments.len())].join(" ");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if !output.status.success() {
@@ -160,22 +184,33 @@ impl Operator {
 
     /// What the command prints for a person, whatever its exit code.
     pub fn show(&self, arguments: &[&str]) -> Result<String, OperatorError> {
-        let output = self.execute(arguments, &[])?;
+        let output = self.execute(arguments, &[], "")?;
         let text = [output.stdout, output.stderr].concat();
         Ok(String::from_utf8_lossy(&text).trim_end().to_owned())
     }
 
     /// Runs the command and returns what it wrote, whatever its exit code.
     pub fn run(&self, arguments: &[&str]) -> Result<Output, OperatorError> {
-        self.execute(arguments, &["--json"])
+        self.execute(arguments, &["--json"], "")
     }
 
-    fn execute(&self, arguments: &[&str], flags: &[&str]) -> Result<Output, OperatorError> {
+    fn execute(&self, arguments: &[&str], flags: &[&str], input: &str) -> Result<Output, OperatorError> {
+        use std::io::Write;
+        let failed = |source| OperatorError::Start { command: arguments.join(" "), source };
         let mut command: Command = self.network.command(&self.program);
-        command.args(flags).args(arguments).stdin(Stdio::null()).env_clear();
+        command.args(flags).args(arguments).env_clear();
         command.env("ORAMA_GATEWAY", Self::gateway_url());
         command.env("ORAMA_CA", &self.authority).env("ORAMA_API_KEY_FILE", &self.api_key);
-        command.output().map_err(|source| OperatorError::Start { command: arguments.join(" "), source })
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(failed)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            match stdin.write_all(input.as_bytes()) {
+                // It ended without reading: its own message says why.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+                other => other.map_err(failed)?,
+            }
+        }
+        child.wait_with_output().map_err(failed)
     }
 }
 

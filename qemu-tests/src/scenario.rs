@@ -91,7 +91,7 @@ impl Scenario {
     /// Invites and enrols; returns when the operator's command does.
     pub fn enroll(&mut self) -> Result<Enrolled, ScenarioError> {
         let token = self.operator.invite("1h")?;
-        let answer = self.operator.enroll(&token)?;
+        let answer = self.operator.enroll_when_registered(&token)?;
         let address = answer.wg_ip.parse().map_err(|_| ScenarioError::Address(answer.wg_ip.clone()))?;
         Ok(Enrolled { node_id: answer.node_id, address })
     }

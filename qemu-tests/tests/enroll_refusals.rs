@@ -21,7 +21,7 @@ fn bad_invites_and_requests_are_refused_before_and_after_enrollment() {
 
     let code = node::registration_code(scenario.network()).unwrap().expect("still in enrollment mode").code;
     let token = scenario.operator.invite("1h").unwrap();
-    let answer = scenario.operator.enroll(&token).unwrap();
+    let answer = scenario.operator.enroll_when_registered(&token).unwrap();
     scenario.machine.wait_for("orama: all services spawned", PROVISION_LIMIT).unwrap();
     let enrolled = Enrolled { node_id: answer.node_id, address: answer.wg_ip.parse().unwrap() };
     scenario.wait_healthy(&enrolled.node_id).unwrap();
@@ -85,7 +85,7 @@ fn enrollment_port_survives_nonsense(scenario: &Scenario) {
 fn used_invite_and_second_enrollment(scenario: &Scenario, token: &str, code: &str) {
     let again = scenario.operator.enroll(token).expect_err("an enrolled node");
     assert!(!again.message().is_empty());
-    assert_eq!(post_enroll(scenario, token, code), 401, "a used invite");
+    assert!(matches!(post_enroll(scenario, token, code), 401 | 429), "a used invite");
     let fresh = scenario.operator.invite("1h").unwrap();
     let status = post_enroll(scenario, &fresh, code);
     assert!((400..500).contains(&status), "the code of an enrolled node: {status}");
@@ -146,7 +146,9 @@ fn gateway_wants_its_key(scenario: &Scenario, enrolled: &Enrolled) {
     ];
     for key in ["", "0000", &wrong] {
         for (method, path, body) in calls {
-            assert_eq!(scenario.operator.https(method, path, key, body).unwrap(), 401, "{method} {path}");
+            let status = scenario.operator.https(method, path, key, body).unwrap();
+            // 429 once there were too many wrong keys in a minute.
+            assert!(matches!(status, 401 | 429), "{method} {path}: {status}");
         }
     }
 }

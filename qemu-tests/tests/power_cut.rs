@@ -48,7 +48,7 @@ fn cut(scenario: &mut Scenario, line: &str, delay: Duration) {
     std::thread::scope(|scope| {
         let operator = &scenario.operator;
         // The command fails when the node goes away under it, or succeeds before: both are fine.
-        let enrolling = scope.spawn(move || drop(operator.enroll(&token)));
+        let enrolling = scope.spawn(move || drop(operator.enroll_when_registered(&token)));
         scenario.machine.wait_for(line, PROVISION_LIMIT).unwrap();
         std::thread::sleep(delay);
         scenario.machine.power_cut().unwrap();

@@ -78,6 +78,7 @@ fn options(workspace: &Workspace, artifacts: &Artifacts, out: &str) -> Result<Im
     let mut options = ImageOptions::new(&workspace.root, &workspace.target);
     options.agent_toml = Some(agent_toml);
     options.gateway_ca = Some(artifacts.pki()?.authority);
+    options.gateway_toml = Some(workspace.root.join("cluster/gateway/node-gateway.toml"));
     options.out = Some(artifacts.folder().join(out));
     Ok(options)
 }
