@@ -26,7 +26,7 @@ mod page;
 pub mod pinned_tls;
 mod provisioning;
 mod push;
-mod sealed_push;
+pub mod sealed_push;
 mod socket;
 
 pub use check::ConfigProblem;

@@ -1,13 +1,14 @@
 //! The temporary HTTP server on port 9999: shows the registration code, and in the compatibility mode takes the sealed
 //! configuration. Reachable by anybody, so everything is bounded; owns no decision.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::http::header::{self, ContentType};
 use actix_web::http::{KeepAlive, Method, StatusCode};
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use orama_protocol::enroll::RegistrationCode;
 use orama_protocol::{BODY_LIMIT_BYTES, ErrorBody};
@@ -45,11 +46,12 @@ pub fn serve(
     shown: Shown,
     push: Option<Link<super::EnrollActor>>,
 ) -> std::io::Result<(SocketAddr, ServerHandle, Server)> {
-    let listener = TcpListener::bind(listen)?;
+    let listener = orama_http::listen(listen)?;
     let address = listener.local_addr()?;
     let page = web::Data::new(Page { shown, push });
     let server = HttpServer::new(move || {
         App::new()
+            .wrap(from_fn(orama_http::hold_body))
             .app_data(page.clone())
             .route("/", web::route().to(code))
             .route(PUSH_PATH, web::route().to(complete))

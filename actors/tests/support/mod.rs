@@ -25,19 +25,29 @@ use orama_actors::wg::WgActor;
 use orama_mesh::{InterfaceStatus, PeerConfig, PublicKey, WgConfig};
 use orama_volume::{DataVolume, DirectoryVolume};
 
+/// Remembers lines, and breaks once when a line begins with a given text: that panics the actor that prints it.
 #[derive(Default)]
-pub struct Screen(Mutex<Vec<String>>);
+pub struct Screen {
+    lines: Mutex<Vec<String>>,
+    break_on: Mutex<Option<&'static str>>,
+}
 
 impl Console for Screen {
     fn line(&self, text: &str) {
         println!("console: {text}");
-        self.0.lock().unwrap().push(text.to_owned());
+        self.lines.lock().unwrap().push(text.to_owned());
+        let breaks = self.break_on.lock().unwrap().take_if(|on| text.starts_with(*on)).is_some();
+        assert!(!breaks, "the console broke on `{text}`");
     }
 }
 
 impl Screen {
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        self.lines.lock().unwrap().clone()
+    }
+
+    pub fn break_on(&self, text: &'static str) {
+        *self.break_on.lock().unwrap() = Some(text);
     }
 
     pub fn says(&self, text: &str) -> bool {
