@@ -12,6 +12,7 @@ pub mod liar;
 pub mod net;
 pub mod node;
 pub mod operator;
+pub mod outcome;
 pub mod pki;
 pub mod process;
 pub mod scenario;

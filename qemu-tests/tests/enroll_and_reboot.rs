@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use qemu_tests::artifacts::Image;
 use qemu_tests::node;
+use qemu_tests::outcome::OrFail;
 use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 
 #[test]
 fn a_node_enrols_serves_reboots_unlocks_and_still_has_its_data() {
-    let mut scenario = Scenario::prepare("enroll-and-reboot", Image::Node).unwrap();
+    let mut scenario = Scenario::prepare("enroll-and-reboot", Image::Node).or_fail();
     first_boot(&mut scenario);
     let enrolled = enrollment(&mut scenario);
     running(&scenario, &enrolled);
@@ -21,11 +22,11 @@ fn a_node_enrols_serves_reboots_unlocks_and_still_has_its_data() {
 }
 
 fn first_boot(scenario: &mut Scenario) {
-    scenario.machine.power_on().unwrap();
-    let line = scenario.machine.wait_for("is PID 1", BOOT_LIMIT).unwrap();
+    scenario.machine.power_on().or_fail();
+    let line = scenario.machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
     assert!(line.contains("slot a") && line.contains("root verified"), "{line}");
-    let line = scenario.wait_enrollment_mode().unwrap();
-    let shown = node::registration_code(scenario.network()).unwrap().expect("a code on port 9999");
+    let line = scenario.wait_enrollment_mode().or_fail();
+    let shown = node::registration_code(scenario.network()).or_fail().expect("a code on port 9999");
     assert!(line.contains(&shown.code), "the console shows another code than port 9999: {line}");
     assert_eq!(shown.code.len(), 8);
     let crockford = |character: char| "0123456789ABCDEFGHJKMNPQRSTVWXYZ".contains(character);
@@ -33,18 +34,18 @@ fn first_boot(scenario: &mut Scenario) {
 }
 
 fn enrollment(scenario: &mut Scenario) -> Enrolled {
-    let enrolled = scenario.enroll().unwrap();
+    let enrolled = scenario.enroll().or_fail();
     let machine = &mut scenario.machine;
-    machine.wait_for("orama: wireguard orama0 up", PROVISION_LIMIT).unwrap();
-    machine.wait_for("orama: volume formatted", PROVISION_LIMIT).unwrap();
-    let line = machine.wait_for("orama: key split", PROVISION_LIMIT).unwrap();
+    machine.wait_for("orama: wireguard orama0 up", PROVISION_LIMIT).or_fail();
+    machine.wait_for("orama: volume formatted", PROVISION_LIMIT).or_fail();
+    let line = machine.wait_for("orama: key split", PROVISION_LIMIT).or_fail();
     assert!(line.contains("3 of 5") && line.contains("generation 1"), "{line}");
-    machine.wait_for("orama: all services spawned", PROVISION_LIMIT).unwrap();
+    machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
     enrolled
 }
 
 fn running(scenario: &Scenario, enrolled: &Enrolled) {
-    let status = scenario.wait_healthy(&enrolled.node_id).unwrap();
+    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
     assert_eq!(status.phase, "running");
     assert_eq!(status.node_id.as_deref(), Some(enrolled.node_id.as_str()));
     assert_eq!(status.slot, "a");
@@ -61,24 +62,24 @@ fn running(scenario: &Scenario, enrolled: &Enrolled) {
 }
 
 fn through_the_gateway(scenario: &mut Scenario, enrolled: &Enrolled) {
-    let before = scenario.operator.status(&enrolled.node_id).unwrap().services["rqlite"].pid;
-    let answer = scenario.operator.command(&enrolled.node_id, "restart", Some("rqlite")).unwrap();
+    let before = scenario.operator.status(&enrolled.node_id).or_fail().services["rqlite"].pid;
+    let answer = scenario.operator.command(&enrolled.node_id, "restart", Some("rqlite")).or_fail();
     assert_eq!(answer["status"], "restarted");
     let after = scenario
         .wait_status(&enrolled.node_id, "healthy with another rqlite", PROVISION_LIMIT, |status| {
             status.healthy && status.services["rqlite"].pid != before
         })
-        .unwrap();
+        .or_fail();
     assert!(after.services["rqlite"].pid.is_some());
 
-    let logs = scenario.operator.logs(&enrolled.node_id, "rqlite", 5).unwrap();
+    let logs = scenario.operator.logs(&enrolled.node_id, "rqlite", 5).or_fail();
     let text = logs["rqlite"].as_str().expect("the log of rqlite");
     assert!((1..=5).contains(&text.lines().count()), "{text}");
-    let logs = scenario.operator.logs(&enrolled.node_id, "agent", 50).unwrap();
+    let logs = scenario.operator.logs(&enrolled.node_id, "agent", 50).or_fail();
     assert!(logs["agent"].as_str().is_some_and(|text| !text.is_empty()), "{logs}");
     assert!(scenario.operator.logs(&enrolled.node_id, "../agent", 5).is_err());
 
-    let report = scenario.operator.report().unwrap();
+    let report = scenario.operator.report().or_fail();
     let row =
         report.nodes.iter().find(|node| node.node_id == enrolled.node_id).expect("the node in the report");
     assert!(row.reachable && row.healthy, "{row:?}");
@@ -86,7 +87,7 @@ fn through_the_gateway(scenario: &mut Scenario, enrolled: &Enrolled) {
 
 fn write_a_row(scenario: &Scenario, enrolled: &Enrolled) {
     let run = |statement: &str| {
-        let answer = node::execute(scenario.network(), enrolled.address, statement).unwrap();
+        let answer = node::execute(scenario.network(), enrolled.address, statement).or_fail();
         assert_eq!(answer.status, 200, "{}", answer.text());
         assert!(!answer.text().contains("\"error\""), "{}", answer.text());
     };
@@ -95,8 +96,8 @@ fn write_a_row(scenario: &Scenario, enrolled: &Enrolled) {
 }
 
 fn reboot(scenario: &mut Scenario, enrolled: &Enrolled) {
-    scenario.operator.command(&enrolled.node_id, "reboot", None).unwrap();
-    scenario.machine.wait_for("orama: rebooting", Duration::from_secs(60)).unwrap();
+    scenario.operator.command(&enrolled.node_id, "reboot", None).or_fail();
+    scenario.machine.wait_for("orama: rebooting", Duration::from_secs(60)).or_fail();
     second_boot(scenario);
 }
 
@@ -104,12 +105,12 @@ fn reboot(scenario: &mut Scenario, enrolled: &Enrolled) {
 fn second_boot(scenario: &mut Scenario) {
     let from = scenario.machine.console().position();
     let machine = &mut scenario.machine;
-    machine.wait_for("is PID 1", BOOT_LIMIT).unwrap();
-    machine.wait_for("orama: wireguard orama0 up", BOOT_LIMIT).unwrap();
-    machine.wait_for("orama: share gathered 3 of 5", PROVISION_LIMIT).unwrap();
-    machine.wait_for("orama: volume open", PROVISION_LIMIT).unwrap();
-    machine.wait_for("orama: all services spawned", PROVISION_LIMIT).unwrap();
-    let lines = machine.console().lines_from(from).unwrap();
+    machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
+    machine.wait_for("orama: wireguard orama0 up", BOOT_LIMIT).or_fail();
+    machine.wait_for("orama: share gathered 3 of 5", PROVISION_LIMIT).or_fail();
+    machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
+    let lines = machine.console().lines_from(from).or_fail();
     for never in ["registration code", "volume formatted", "phase enrolling"] {
         assert!(!lines.iter().any(|line| line.contains(never)), "{never:?} on an enrolled node's console");
     }
@@ -117,17 +118,17 @@ fn second_boot(scenario: &mut Scenario) {
 }
 
 fn row_is_still_there(scenario: &Scenario, enrolled: &Enrolled) {
-    let status = scenario.wait_healthy(&enrolled.node_id).unwrap();
+    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
     let unlock = status.unlock.expect("how the unlock went");
     assert!(unlock.good >= 3 && unlock.needed == 3 && unlock.holders == 5, "{unlock:?}");
     assert_eq!(status.agent.root_processes, 1);
-    let answer = node::query(scenario.network(), enrolled.address, "SELECT name FROM survivors").unwrap();
+    let answer = node::query(scenario.network(), enrolled.address, "SELECT name FROM survivors").or_fail();
     assert!(answer.text().contains("written before the reboot"), "{}", answer.text());
 }
 
 fn a_cut_of_power_changes_nothing(scenario: &mut Scenario, enrolled: &Enrolled) {
-    scenario.machine.power_cut().unwrap();
-    scenario.machine.power_on().unwrap();
+    scenario.machine.power_cut().or_fail();
+    scenario.machine.power_on().or_fail();
     second_boot(scenario);
     row_is_still_there(scenario, enrolled);
 }

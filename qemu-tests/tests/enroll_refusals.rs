@@ -7,6 +7,7 @@ use std::time::Duration;
 use qemu_tests::artifacts::Image;
 use qemu_tests::http::{Request, exchange, send};
 use qemu_tests::node;
+use qemu_tests::outcome::OrFail;
 use qemu_tests::scenario::{Enrolled, PROVISION_LIMIT, Scenario};
 
 /// One byte more than a body may have.
@@ -14,22 +15,22 @@ const TOO_LARGE: usize = (1 << 20) + 1;
 
 #[test]
 fn bad_invites_and_requests_are_refused_before_and_after_enrollment() {
-    let mut scenario = Scenario::start("enroll-refusals", Image::Node).unwrap();
+    let mut scenario = Scenario::start("enroll-refusals", Image::Node).or_fail();
     bad_invites(&scenario);
     enrollment_port_survives_nonsense(&scenario);
     wrong_code(&scenario);
 
-    let code = node::registration_code(scenario.network()).unwrap().expect("still in enrollment mode").code;
-    let token = scenario.operator.invite("1h").unwrap();
-    let answer = scenario.operator.enroll_when_registered(&token).unwrap();
-    scenario.machine.wait_for("orama: all services spawned", PROVISION_LIMIT).unwrap();
-    let enrolled = Enrolled { node_id: answer.node_id, address: answer.wg_ip.parse().unwrap() };
-    scenario.wait_healthy(&enrolled.node_id).unwrap();
+    let code = node::registration_code(scenario.network()).or_fail().expect("still in enrollment mode").code;
+    let token = scenario.operator.invite("1h").or_fail();
+    let answer = scenario.operator.enroll_when_registered(&token).or_fail();
+    scenario.machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
+    let enrolled = Enrolled { node_id: answer.node_id, address: answer.wg_ip.parse().or_fail() };
+    scenario.wait_healthy(&enrolled.node_id).or_fail();
 
     used_invite_and_second_enrollment(&scenario, &token, &code);
     agent_wants_its_token(&scenario, &enrolled);
     gateway_wants_its_key(&scenario, &enrolled);
-    scenario.wait_healthy(&enrolled.node_id).unwrap();
+    scenario.wait_healthy(&enrolled.node_id).or_fail();
 }
 
 fn bad_invites(scenario: &Scenario) {
@@ -39,7 +40,7 @@ fn bad_invites(scenario: &Scenario) {
     let error = scenario.operator.enroll("short").expect_err("an invite of the wrong length");
     assert!(!error.message().is_empty());
 
-    let token = scenario.operator.invite("60s").unwrap();
+    let token = scenario.operator.invite("60s").or_fail();
     // The shortest life that the gateway gives; over it, plus a second of rounding.
     std::thread::sleep(Duration::from_secs(62));
     let error = scenario.operator.enroll(&token).expect_err("an expired invite");
@@ -47,7 +48,7 @@ fn bad_invites(scenario: &Scenario) {
 }
 
 fn wrong_code(scenario: &Scenario) {
-    let token = scenario.operator.invite("1h").unwrap();
+    let token = scenario.operator.invite("1h").or_fail();
     let error =
         scenario.operator.enroll_with_code(&token, "00000000").expect_err("a code that no node shows");
     assert!(error.message().contains("code"), "{error}");
@@ -56,14 +57,14 @@ fn wrong_code(scenario: &Scenario) {
         assert!((400..500).contains(&status), "code {code:?}: {status}");
     }
     for body in ["", "{", "[]", "null", "{\"code\":1}", &"a".repeat(TOO_LARGE)] {
-        let status = scenario.operator.https("POST", "/v1/node/enroll", &token, body).unwrap();
+        let status = scenario.operator.https("POST", "/v1/node/enroll", &token, body).or_fail();
         assert!((400..500).contains(&status), "body {:?}: {status}", &body[..body.len().min(20)]);
     }
 }
 
 fn post_enroll(scenario: &Scenario, token: &str, code: &str) -> u16 {
     let body = serde_json::json!({"code": code, "token": token, "node_ip": "127.0.0.2"}).to_string();
-    scenario.operator.https("POST", "/v1/node/enroll", token, &body).unwrap()
+    scenario.operator.https("POST", "/v1/node/enroll", token, &body).or_fail()
 }
 
 fn enrollment_port_survives_nonsense(scenario: &Scenario) {
@@ -77,16 +78,16 @@ fn enrollment_port_survives_nonsense(scenario: &Scenario) {
         }
     }
     let post = Request { method: "POST", path: "/", headers: &[], body: b"{}" };
-    let status = send(network, address, &post, node::PATIENCE).unwrap().status;
+    let status = send(network, address, &post, node::PATIENCE).or_fail().status;
     assert!((400..500).contains(&status), "POST / on port 9999: {status}");
-    assert!(node::registration_code(network).unwrap().is_some(), "port 9999 does not answer any more");
+    assert!(node::registration_code(network).or_fail().is_some(), "port 9999 does not answer any more");
 }
 
 fn used_invite_and_second_enrollment(scenario: &Scenario, token: &str, code: &str) {
     let again = scenario.operator.enroll(token).expect_err("an enrolled node");
     assert!(!again.message().is_empty());
     assert!(matches!(post_enroll(scenario, token, code), 401 | 429), "a used invite");
-    let fresh = scenario.operator.invite("1h").unwrap();
+    let fresh = scenario.operator.invite("1h").or_fail();
     let status = post_enroll(scenario, &fresh, code);
     assert!((400..500).contains(&status), "the code of an enrolled node: {status}");
 }
@@ -146,7 +147,7 @@ fn gateway_wants_its_key(scenario: &Scenario, enrolled: &Enrolled) {
     ];
     for key in ["", "0000", &wrong] {
         for (method, path, body) in calls {
-            let status = scenario.operator.https(method, path, key, body).unwrap();
+            let status = scenario.operator.https(method, path, key, body).or_fail();
             // 429 once there were too many wrong keys in a minute.
             assert!(matches!(status, 401 | 429), "{method} {path}: {status}");
         }
@@ -176,6 +177,6 @@ fn nonsense(path: &str) -> Vec<Vec<u8>> {
 /// Addresses that the scenario relies on being different.
 #[test]
 fn public_and_overlay_addresses_differ() {
-    let overlay: SocketAddr = node::agent("10.0.0.2".parse().unwrap());
+    let overlay: SocketAddr = node::agent("10.0.0.2".parse().or_fail());
     assert_ne!(overlay, node::public_agent());
 }

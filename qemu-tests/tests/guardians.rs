@@ -6,12 +6,13 @@ use std::time::Duration;
 use orama_protocol::agent::Status;
 use qemu_tests::artifacts::Image;
 use qemu_tests::liar::Lie;
+use qemu_tests::outcome::OrFail;
 use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 
 #[test]
 fn faulty_guardians_are_named_and_three_good_ones_unlock() {
-    let (mut scenario, enrolled) = Scenario::enrolled("guardians", Image::Node).unwrap();
-    scenario.wait_healthy(&enrolled.node_id).unwrap();
+    let (mut scenario, enrolled) = Scenario::enrolled("guardians", Image::Node).or_fail();
+    scenario.wait_healthy(&enrolled.node_id).or_fail();
     one_down_and_one_lying(&mut scenario, &enrolled);
     one_frozen_and_one_of_another_generation(&mut scenario, &enrolled);
     two_only(&mut scenario, &enrolled);
@@ -26,23 +27,23 @@ fn answer(scenario: &mut Scenario, status: &Status, index: usize) -> String {
 }
 
 fn power_cycle(scenario: &mut Scenario) {
-    scenario.machine.power_cut().unwrap();
-    scenario.machine.power_on().unwrap();
-    scenario.machine.wait_for("is PID 1", BOOT_LIMIT).unwrap();
+    scenario.machine.power_cut().or_fail();
+    scenario.machine.power_on().or_fail();
+    scenario.machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
 }
 
 fn everybody_honest(scenario: &mut Scenario) {
     for guardian in scenario.cluster.guardians() {
-        guardian.resume().unwrap();
+        guardian.resume().or_fail();
     }
 }
 
 fn one_down_and_one_lying(scenario: &mut Scenario, enrolled: &Enrolled) {
     scenario.cluster.guardians()[0].stop();
-    scenario.cluster.guardians()[1].lie(Lie::FlippedByte).unwrap();
+    scenario.cluster.guardians()[1].lie(Lie::FlippedByte).or_fail();
     power_cycle(scenario);
-    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).unwrap();
-    let status = scenario.wait_healthy(&enrolled.node_id).unwrap();
+    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
     assert_eq!(answer(scenario, &status, 0), "unreachable");
     assert_eq!(answer(scenario, &status, 1), "wrong-digest");
     for good in 2..5 {
@@ -52,17 +53,17 @@ fn one_down_and_one_lying(scenario: &mut Scenario, enrolled: &Enrolled) {
 }
 
 fn one_frozen_and_one_of_another_generation(scenario: &mut Scenario, enrolled: &Enrolled) {
-    scenario.cluster.guardians()[2].freeze().unwrap();
-    scenario.cluster.guardians()[4].lie(Lie::OtherGeneration).unwrap();
+    scenario.cluster.guardians()[2].freeze().or_fail();
+    scenario.cluster.guardians()[4].lie(Lie::OtherGeneration).or_fail();
     power_cycle(scenario);
-    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).unwrap();
-    let status = scenario.wait_healthy(&enrolled.node_id).unwrap();
+    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
     // The three good ones may be enough before the frozen one has had its time.
     let frozen = answer(scenario, &status, 2);
     assert!(matches!(frozen.as_str(), "asked" | "timed-out"), "{frozen}");
     let lying = answer(scenario, &status, 4);
     assert_eq!(lying, "wrong-generation");
-    scenario.cluster.guardians()[2].thaw().unwrap();
+    scenario.cluster.guardians()[2].thaw().or_fail();
     everybody_honest(scenario);
 }
 
@@ -71,7 +72,7 @@ fn two_only(scenario: &mut Scenario, enrolled: &Enrolled) {
         scenario.cluster.guardians()[index].stop();
     }
     power_cycle(scenario);
-    let line = scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).unwrap();
+    let line = scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).or_fail();
     assert!(line.contains("2 of 3"), "{line}");
     for index in [1, 3, 4] {
         let address = scenario.cluster.guardians()[index].address().to_string();
@@ -81,16 +82,16 @@ fn two_only(scenario: &mut Scenario, enrolled: &Enrolled) {
         .wait_status(&enrolled.node_id, "waiting for peers", PROVISION_LIMIT, |status| {
             status.phase == "waiting-for-peers"
         })
-        .unwrap();
+        .or_fail();
     assert!(status.reason.contains("2 of 3"), "{}", status.reason);
     assert!(!status.healthy);
     assert_eq!(status.unlock.as_ref().map(|unlock| unlock.good), Some(2));
     assert!(status.services.values().all(|service| service.pid.is_none()), "{:?}", status.services);
     // Through the first retries: it stays as it is, and nothing gives up.
     std::thread::sleep(Duration::from_secs(10));
-    scenario.cluster.guardians()[3].resume().unwrap();
-    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).unwrap();
-    let status = scenario.wait_healthy(&enrolled.node_id).unwrap();
+    scenario.cluster.guardians()[3].resume().or_fail();
+    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
     assert_eq!(answer(scenario, &status, 3), "good");
     everybody_honest(scenario);
 }

@@ -7,24 +7,25 @@ use std::process::{Command, Output};
 use qemu_tests::artifacts::Image;
 use qemu_tests::disk::Header;
 use qemu_tests::guardian_client;
+use qemu_tests::outcome::OrFail;
 use qemu_tests::scenario::Scenario;
 
 #[test]
 fn any_three_shares_open_the_header_and_any_two_do_not() {
-    let (mut scenario, enrolled) = Scenario::enrolled("rebuild-key", Image::Node).unwrap();
-    scenario.wait_healthy(&enrolled.node_id).unwrap();
-    scenario.machine.power_cut().unwrap();
+    let (mut scenario, enrolled) = Scenario::enrolled("rebuild-key", Image::Node).or_fail();
+    scenario.wait_healthy(&enrolled.node_id).or_fail();
+    scenario.machine.power_cut().or_fail();
 
     let folder = scenario.cluster.folder().to_owned();
-    let header = Header::cut_out(&scenario.machine.disk(), &folder.join("header")).unwrap();
-    let state = header.early_state().unwrap();
+    let header = Header::cut_out(&scenario.machine.disk(), &folder.join("header")).or_fail();
+    let state = header.early_state().or_fail();
     let shares = fetch(&mut scenario, &state, &folder);
     assert_eq!(shares.len(), 5);
 
     for trio in [[0, 1, 2], [2, 3, 4], [0, 2, 4], [4, 1, 3]] {
         let key = combine(&trio.map(|index| shares[index].clone()));
         assert!(
-            header.opens_with(&key.expect("three shares make a key")).unwrap(),
+            header.opens_with(&key.expect("three shares make a key")).or_fail(),
             "{trio:?} does not open it"
         );
     }
@@ -32,7 +33,7 @@ fn any_three_shares_open_the_header_and_any_two_do_not() {
         let key = combine(&pair.map(|index| shares[index].clone()));
         // The tool says no; should it ever answer with bytes, they must not be the key.
         if let Some(key) = key {
-            assert!(!header.opens_with(&key).unwrap(), "two shares opened the header");
+            assert!(!header.opens_with(&key).or_fail(), "two shares opened the header");
         }
     }
 }
@@ -40,10 +41,10 @@ fn any_three_shares_open_the_header_and_any_two_do_not() {
 /// Every share as its guardian hands it out to the node's identity, one file each.
 fn fetch(scenario: &mut Scenario, state: &serde_json::Value, folder: &Path) -> Vec<PathBuf> {
     let guardians: Vec<_> = scenario.cluster.guardians().iter().map(|guardian| guardian.socket()).collect();
-    let shares = guardian_client::fetch_all(scenario.network(), &guardians, state).unwrap();
+    let shares = guardian_client::fetch_all(scenario.network(), &guardians, state).or_fail();
     let store = |(address, share): (&std::net::SocketAddr, Vec<u8>)| {
         let file = folder.join(format!("share-{}", address.ip()));
-        std::fs::write(&file, share).unwrap();
+        std::fs::write(&file, share).or_fail();
         file
     };
     guardians.iter().zip(shares).map(store).collect()
