@@ -208,9 +208,6 @@ impl Actor for ServicesActor {
                 seccomp: String::new(),
             };
             self.registry.facts.set_service(&refused.name, status);
-            self.registry
-                .facts
-                .raise_alarm(&format!("policy of {} refused: {}", refused.name, refused.reason));
         }
         // A generation that replaces one that panicked half-way through a start goes on with it.
         let node = self.registry.facts.node();
