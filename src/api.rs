@@ -47,15 +47,19 @@ pub fn serve(node: Node, address: Ipv4Addr) -> std::io::Result<Server> {
         return Err(std::io::Error::other("refusing to listen on every address"));
     }
     let server = HttpServer::new(move || {
-        App::new().wrap(from_fn(check_token)).configure(|config| routes(config, node.clone()))
+        App::new()
+            .wrap(from_fn(check_token))
+            .wrap(from_fn(orama_http::hold_body))
+            .configure(|config| routes(config, node.clone()))
     });
     let server = server
         .workers(1)
         .max_connections(CONNECTIONS)
         .client_request_timeout(REQUEST_TIMEOUT)
+        .client_disconnect_timeout(REQUEST_TIMEOUT)
         .disable_signals()
         .shutdown_timeout(2)
-        .bind(SocketAddr::from((address, AGENT_PORT)))?;
+        .listen(orama_http::listen(SocketAddr::from((address, AGENT_PORT)))?)?;
     Ok(server.run())
 }
 

@@ -58,7 +58,7 @@ pub fn activated(activation: &Activation) -> Result<Option<TcpListener>, ListenE
 }
 
 pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).map_err(|source| ListenError::Bind { address, source })
+    orama_http::listen(address).map_err(|source| ListenError::Bind { address, source })
 }
 
 #[allow(unsafe_code)]

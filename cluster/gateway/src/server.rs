@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpServer, web};
 
 use crate::admin_key::{self, AdminKeyError};
@@ -150,6 +151,7 @@ fn serve_public(
         let state = Arc::clone(&state);
         App::new()
             .wrap(api::headers())
+            .wrap(from_fn(orama_http::hold_body))
             .app_data(web::Data::new(Agents::new(agent)))
             .configure(move |config| api::public(state, config))
     })
@@ -175,7 +177,7 @@ fn serve_local(state: &Arc<State>, running: &mut Running) -> Result<(), StartErr
     let state = Arc::clone(state);
     let server = HttpServer::new(move || {
         let state = Arc::clone(&state);
-        App::new().wrap(api::headers()).configure(move |config| api::local(state, config))
+        App::new().wrap(api::headers()).wrap(from_fn(orama_http::hold_body)).configure(move |config| api::local(state, config))
     })
     .workers(1)
     .worker_max_blocking_threads(BLOCKING_THREADS)

@@ -9,7 +9,6 @@ mod auth;
 mod clock;
 mod config;
 mod error;
-mod held;
 mod names;
 mod rate;
 mod record;

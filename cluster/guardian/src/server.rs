@@ -2,7 +2,7 @@
 //! common (log line, rate limit, `Connection: close`).
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,6 @@ use actix_web::http::KeepAlive;
 use actix_web::http::header::{CONNECTION, HeaderValue};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, HttpServer, ResponseError as _, web};
-use nix::sys::socket::{setsockopt, sockopt};
 use orama_protocol::guardian::RATE_WINDOW_SECONDS;
 
 use crate::api::{self, State};
@@ -20,14 +19,11 @@ use crate::auth::Authority;
 use crate::clock::{Clock, nanoseconds};
 use crate::config::Config;
 use crate::error::ApiError;
-use crate::held::HeldPayload;
 use crate::rate::RateLimiter;
 use crate::store::{OpenStoreError, Store};
 
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may leave what we sent unread or unacknowledged before the kernel drops the connection.
-const SEND_TIMEOUT_MILLISECONDS: u32 = 20_000;
 /// How long a closing connection waits for the client's end.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long running requests may finish after a stop, seconds.
@@ -66,10 +62,7 @@ pub fn serve(config: Config) -> Result<(SocketAddr, Server), ServeError> {
     });
     let gate = Arc::new(Gate::new(requests_per_minute, clock));
     let bind_error = |source| ServeError::Bind(listen, source);
-    let listener = TcpListener::bind(listen).map_err(bind_error)?;
-    // Accepted sockets inherit it. actix has no timeout for a client that does not read its answer.
-    setsockopt(&listener, sockopt::TcpUserTimeout, &SEND_TIMEOUT_MILLISECONDS)
-        .map_err(|errno| bind_error(errno.into()))?;
+    let listener = orama_http::listen(listen).map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
     let server = HttpServer::new(move || {
         let gate = gate.clone();
@@ -112,7 +105,7 @@ impl Gate {
         next: Next<BoxBody>,
     ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
         let start = Instant::now();
-        let held = HeldPayload::take_from(&mut request);
+        let held = orama_http::HeldPayload::take_from(&mut request);
         let response = match self.admit(&request) {
             Ok(()) => next.call(request).await?,
             Err(error) => request.into_response(error.error_response()),

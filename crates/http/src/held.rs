@@ -15,18 +15,18 @@ use actix_web::web::Bytes;
 use futures_util::Stream;
 
 /// A request's body, shared by its reader and the answer.
-pub(crate) struct HeldPayload(Rc<RefCell<Payload>>);
+pub struct HeldPayload(Rc<RefCell<Payload>>);
 
 impl HeldPayload {
     /// Takes the body and leaves a reader of it in its place.
-    pub(crate) fn take_from(request: &mut ServiceRequest) -> Self {
+    pub fn take_from(request: &mut ServiceRequest) -> Self {
         let shared = Rc::new(RefCell::new(request.take_payload()));
         request.set_payload(Payload::Stream { payload: Box::pin(Reader(shared.clone())) });
         Self(shared)
     }
 
     /// Ties the body to the answer's body, which lives until the last byte of it is written.
-    pub(crate) fn keep_with(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    pub fn keep_with(self, response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         response.map_body(|_, body| BoxBody::new(Answer { body, _request: self.0 }))
     }
 }
