@@ -74,7 +74,15 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 /// What is kept: our own crates from `info`, everybody else from `warn`. Their debug output may hold addresses of
 /// buffers and headers that nobody reads here.
 pub fn filter() -> tracing_subscriber::filter::Targets {
-    let ours = ["orama_agent", "orama_actors", "orama_mesh", "orama_sandbox", "orama_slots", "orama_uplink", "orama_volume"];
+    let ours = [
+        "orama_agent",
+        "orama_actors",
+        "orama_mesh",
+        "orama_sandbox",
+        "orama_slots",
+        "orama_uplink",
+        "orama_volume",
+    ];
     tracing_subscriber::filter::Targets::new()
         .with_default(tracing_subscriber::filter::LevelFilter::WARN)
         .with_targets(ours.map(|target| (target, Level::INFO)))

@@ -68,7 +68,12 @@ fn routes(config: &mut web::ServiceConfig, node: Node) {
     config
         .app_data(web::Data::new(node))
         .app_data(web::Data::new(gate))
-        .app_data(web::JsonConfig::default().limit(BODY_LIMIT_BYTES).content_type_required(false).error_handler(bad_json))
+        .app_data(
+            web::JsonConfig::default()
+                .limit(BODY_LIMIT_BYTES)
+                .content_type_required(false)
+                .error_handler(bad_json),
+        )
         .app_data(web::QueryConfig::default().error_handler(|error, _| {
             let answer = refuse(400, format!("query string: {error}"));
             InternalError::from_response(error, answer).into()
@@ -83,14 +88,16 @@ fn routes(config: &mut web::ServiceConfig, node: Node) {
 }
 
 fn resource(path: &str) -> actix_web::Resource {
-    web::resource(path)
-        .default_service(web::to(|request: HttpRequest| async move {
-            refuse(405, format!("{} is not a method of {}", request.method(), request.path()))
-        }))
+    web::resource(path).default_service(web::to(|request: HttpRequest| async move {
+        refuse(405, format!("{} is not a method of {}", request.method(), request.path()))
+    }))
 }
 
 /// Stands before every route, so a stranger cannot tell a path that exists from one that does not.
-async fn check_token(request: ServiceRequest, next: Next<BoxBody>) -> Result<ServiceResponse<BoxBody>, Error> {
+async fn check_token(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let Some(gate) = request.app_data::<web::Data<Gate>>().cloned() else {
         return Ok(request.into_response(refuse(500, "the API has no token to compare with")));
     };
@@ -115,7 +122,8 @@ fn bad_json(error: JsonPayloadError, _: &HttpRequest) -> Error {
 
 /// `{"error": …}` with a status.
 fn refuse(status: u16, error: impl Into<String>) -> HttpResponse {
-    let status = actix_web::http::StatusCode::from_u16(status).unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
+    let status = actix_web::http::StatusCode::from_u16(status)
+        .unwrap_or(actix_web::http::StatusCode::INTERNAL_SERVER_ERROR);
     HttpResponse::build(status).json(ErrorBody { error: error.into() })
 }
 

@@ -71,6 +71,9 @@ mod tests {
 
     #[test]
     fn a_line_carries_uptime_and_no_control_characters() {
-        assert_eq!(format(12.3456, "phase \u{1b}[2Jrunning: ok"), "[   12.346] orama: phase  [2Jrunning: ok\r\n");
+        assert_eq!(
+            format(12.3456, "phase \u{1b}[2Jrunning: ok"),
+            "[   12.346] orama: phase  [2Jrunning: ok\r\n"
+        );
     }
 }

@@ -21,7 +21,11 @@ pub struct Screen {
 impl Console for Screen {
     fn line(&self, text: &str) {
         self.terminal.print(text);
-        self.log.push(format!("{} [{:.3}] {text}", jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"), uptime_seconds()));
+        self.log.push(format!(
+            "{} [{:.3}] {text}",
+            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            uptime_seconds()
+        ));
     }
 }
 
@@ -55,7 +59,8 @@ impl KernelMesh {
         call: impl FnOnce(&mut Interface) -> Result<T, E>,
     ) -> Result<T, MeshFailure> {
         let mut interface = self.interface.lock().unwrap_or_else(PoisonError::into_inner);
-        let interface = interface.as_mut().ok_or_else(|| MeshFailure(format!("{INTERFACE} is not up yet")))?;
+        let interface =
+            interface.as_mut().ok_or_else(|| MeshFailure(format!("{INTERFACE} is not up yet")))?;
         call(interface).map_err(|error| MeshFailure(chain(&error)))
     }
 }

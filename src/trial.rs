@@ -32,7 +32,8 @@ pub async fn await_good(facts: Facts, esp: PathBuf) {
         well = if is_well(&facts) { well + LOOK_EVERY } else { Duration::ZERO };
     }
     let name = trial.name.clone();
-    let marked = tokio::task::spawn_blocking(move || boot_count::mark_good(&esp, Path::new(ESP_AT), &trial)).await;
+    let marked =
+        tokio::task::spawn_blocking(move || boot_count::mark_good(&esp, Path::new(ESP_AT), &trial)).await;
     match marked {
         Ok(Ok(Marked::Now)) => tracing::info!("image {name} is good"),
         Ok(Ok(Marked::Already)) => {}

@@ -38,6 +38,8 @@ use crate::trial;
 const VOLUME_ROOT: &str = "/opt/orama/.orama";
 /// Below [`VOLUME_ROOT`].
 const SERVICE_LOGS: &str = "/opt/orama/.orama/logs";
+/// Number of the data partition: the last of the image's four.
+const DATA_PARTITION: u32 = 4;
 const POLICIES: &str = "/etc/orama/policies";
 const RESOLV_CONF: &str = "/run/orama/resolv.conf";
 /// How long the first phase waits for an address, so that the console can say where the code is shown.
@@ -61,7 +63,8 @@ pub async fn run(config: Config, image: Image, screen: Arc<Screen>) -> Result<En
         let power = Arc::clone(&power);
         move |gave_up: GaveUp| power.reboot(&gave_up.to_string())
     };
-    let volume: Arc<dyn DataVolume> = Arc::new(LuksVolume::new(disk.data, VOLUME_ROOT));
+    let volume: Arc<dyn DataVolume> =
+        Arc::new(LuksVolume::new(disk.data, VOLUME_ROOT).growing(disk.disk, DATA_PARTITION));
     let roster = Arc::new(start_services(&registry, &console, escalate.clone())?);
     start_workers(&registry, &config, &image, &volume, &console, uplink, escalate.clone())?;
     {
@@ -69,7 +72,11 @@ pub async fn run(config: Config, image: Image, screen: Arc<Screen>) -> Result<En
         start(&registry, "health", &registry.health, escalate.clone(), move |_| {
             HealthActor::new(reporting.clone(), REPORT_URL, &*version, started)
         });
-        tracing::info!("{} services have a policy, {} were refused", roster.plans.len(), roster.refused.len());
+        tracing::info!(
+            "{} services have a policy, {} were refused",
+            roster.plans.len(),
+            roster.refused.len()
+        );
     }
     let node = Node {
         registry: registry.clone(),
@@ -89,13 +96,8 @@ pub async fn run(config: Config, image: Image, screen: Arc<Screen>) -> Result<En
     end.ok_or_else(|| "the end of the machine was not decided".into())
 }
 
-fn start<A, F>(
-    registry: &Registry,
-    name: &str,
-    link: &Link<A>,
-    escalate: impl Fn(GaveUp) + 'static,
-    make: F,
-) where
+fn start<A, F>(registry: &Registry, name: &str, link: &Link<A>, escalate: impl Fn(GaveUp) + 'static, make: F)
+where
     A: actix::Actor<Context = actix::Context<A>>,
     F: Fn(u32) -> A + 'static,
 {
@@ -165,7 +167,9 @@ fn start_services(
     let loaded = orama_policy::load_dir(Path::new(POLICIES))?;
     let policies: Vec<Arc<Policy>> = loaded.policies.into_iter().map(Arc::new).collect();
     let refused = loaded.refused.into_iter().map(|refused| {
-        registry.facts.raise_alarm(&format!("service {}: policy refused: {}", refused.service, refused.reason));
+        registry
+            .facts
+            .raise_alarm(&format!("service {}: policy refused: {}", refused.service, refused.reason));
         RefusedService { name: refused.service, reason: refused.reason }
     });
     let roster = Roster {
@@ -175,7 +179,8 @@ fn start_services(
     let launcher = Arc::new(SandboxLauncher::new(policies, registry.facts.clone()));
     let launch = LaunchThread::start(launcher, Path::new(SERVICE_LOGS))?;
     let links = supervise_services(registry, &roster, &launch, console, escalate.clone());
-    let (shared, starting) = (Arc::new(Roster { plans: roster.plans.clone(), refused: roster.refused.clone() }), registry.clone());
+    let (shared, starting) =
+        (Arc::new(Roster { plans: roster.plans.clone(), refused: roster.refused.clone() }), registry.clone());
     start(registry, "services", &registry.services, escalate, move |_| {
         ServicesActor::new(starting.clone(), Arc::clone(&shared), launch.clone(), Arc::clone(&links))
     });
@@ -260,6 +265,8 @@ fn pin(gateway: &Gateway) -> Result<orama_actors::enroll::Pin, Failure> {
     match (&gateway.ca, &gateway.fingerprint) {
         (Some(file), None) => Ok(Pin::Authority(std::fs::read(file)?)),
         (None, Some(text)) => Ok(Pin::fingerprint(text)?),
-        (Some(_), Some(_)) | (None, None) => Err("exactly one of gateway.ca and gateway.fingerprint is needed".into()),
+        (Some(_), Some(_)) | (None, None) => {
+            Err("exactly one of gateway.ca and gateway.fingerprint is needed".into())
+        }
     }
 }

@@ -37,7 +37,10 @@ fn every_kernel_option_is_said_once_and_switched_on() {
     let mut seen = std::collections::BTreeSet::new();
     for line in fragment.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let option = line.strip_prefix("CONFIG_").and_then(|rest| rest.strip_suffix("=y"));
-        assert!(option.is_some_and(|option| seen.insert(option.to_owned())), "not an option, or twice: {line}");
+        assert!(
+            option.is_some_and(|option| seen.insert(option.to_owned())),
+            "not an option, or twice: {line}"
+        );
     }
     assert!(seen.contains("DM_VERITY") && seen.contains("SECCOMP_FILTER"));
 }

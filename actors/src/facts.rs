@@ -113,7 +113,7 @@ impl Facts {
     }
 
     /// Written by the boot actor from the header, then by the unlock actor from the volume.
-    pub(crate) fn set_api_token(&self, token: ApiToken) {
+    pub fn set_api_token(&self, token: ApiToken) {
         self.0.node.send_modify(|node| node.api_token = Some(token));
     }
 

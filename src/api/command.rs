@@ -33,7 +33,11 @@ pub async fn command(
     if service.as_ref().is_some_and(|name| name.len() > NAME_LIMIT) {
         return refuse(400, format!("service names have at most {NAME_LIMIT} characters"));
     }
-    tracing::info!(action = action.chars().take(NAME_LIMIT).collect::<String>(), service, "command from the gateway");
+    tracing::info!(
+        action = action.chars().take(NAME_LIMIT).collect::<String>(),
+        service,
+        "command from the gateway"
+    );
     let services = &node.registry.services;
     match (action.as_str(), service) {
         ("restart", Some(name)) => ordered(services.ask(RestartService { name }).await, "restarted"),
@@ -59,7 +63,10 @@ pub async fn command(
         ("reboot" | "poweroff", Some(_)) => refuse(400, format!("{action} takes no service")),
         (unknown, _) => {
             let shown: String = unknown.chars().take(NAME_LIMIT).collect();
-            refuse(400, format!("unknown action `{shown}`: restart, start, stop, status, reboot and poweroff exist"))
+            refuse(
+                400,
+                format!("unknown action `{shown}`: restart, start, stop, status, reboot and poweroff exist"),
+            )
         }
     }
 }

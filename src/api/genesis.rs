@@ -4,8 +4,8 @@
 use actix_web::{HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use orama_protocol::Redacted;
+use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::refuse;
@@ -25,7 +25,9 @@ pub async fn unlock(body: web::Json<Unlock>) -> HttpResponse {
         Ok(key) if key.len() != KEY_BYTES => {
             refuse(400, format!("key has {} bytes instead of {KEY_BYTES}", key.len()))
         }
-        Ok(_) => refuse(409, "this node is not a genesis node: its key comes from the guardians of its peers"),
+        Ok(_) => {
+            refuse(409, "this node is not a genesis node: its key comes from the guardians of its peers")
+        }
     }
 }
 

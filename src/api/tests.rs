@@ -2,9 +2,16 @@
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{App, test};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use orama_actors::facts::{ApiToken, Scope};
 use sha2::{Digest, Sha256};
 
 use super::*;
+
+const TOKEN: &str = "0123456789abcdef";
+/// One character more than a service name may have.
+const NAME_OVER: usize = 65;
 
 const ROUTES: [(&str, &str); 6] = [
     ("GET", "/v1/agent/status"),
@@ -19,7 +26,13 @@ fn node() -> Node {
     Node { registry: Registry::default(), log: AgentLog::default(), version: "1.0.0".into(), slot: 'a' }
 }
 
-async fn call(node: &Node, method: &str, path: &str, token: Option<&str>, body: &str) -> (StatusCode, serde_json::Value) {
+async fn call(
+    node: &Node,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: &str,
+) -> (StatusCode, serde_json::Value) {
     let node = node.clone();
     let app = App::new().wrap(from_fn(check_token)).configure(|config| routes(config, node));
     let app = test::init_service(app).await;
@@ -32,7 +45,10 @@ async fn call(node: &Node, method: &str, path: &str, token: Option<&str>, body: 
     let response = test::call_service(&app, request.to_request()).await;
     let status = response.status();
     let body = test::read_body(response).await;
-    (status, serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{method} {path}: {error}: {body:?}")))
+    (
+        status,
+        serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{method} {path}: {error}: {body:?}")),
+    )
 }
 
 #[actix_web::test]
@@ -44,5 +60,99 @@ async fn nothing_is_answered_without_a_token() {
             assert_eq!(status, 401, "{method} {path} {token:?}");
             assert!(body["error"].is_string());
         }
+    }
+}
+
+fn node_with_token(scope: Scope) -> Node {
+    let node = node();
+    let digest = Sha256::digest(TOKEN).into();
+    node.registry.facts.set_api_token(ApiToken { digest, scope });
+    node
+}
+
+async fn check(node: &Node, method: &str, path: &str, body: &str, expect: u16, says: &str) {
+    let (status, answer) = call(node, method, path, Some(TOKEN), body).await;
+    assert_eq!(status.as_u16(), expect, "{method} {path} {body}: {answer}");
+    assert!(answer.to_string().contains(says), "{method} {path} {body}: {answer} does not say {says:?}");
+}
+
+#[actix_web::test]
+async fn paths_methods_and_bodies_are_checked() {
+    let node = node_with_token(Scope::Full);
+    check(&node, "GET", "/v1/agent/nothing", "", 404, "no such path").await;
+    for (method, path) in ROUTES {
+        let other = if method == "GET" { "POST" } else { "GET" };
+        check(&node, other, path, "", 405, "not a method").await;
+    }
+    let command = "/v1/agent/command";
+    for (body, says) in [
+        ("", "not the JSON"),
+        ("{", "not the JSON"),
+        ("[]", "not the JSON"),
+        (r#"{"service":"rqlite"}"#, "not the JSON"),
+        (r#"{"action":"restart"}"#, "needs a service"),
+        (r#"{"action":"reboot","service":"rqlite"}"#, "takes no service"),
+        (r#"{"action":"format"}"#, "unknown action `format`"),
+    ] {
+        check(&node, "POST", command, body, 400, says).await;
+    }
+    let long = format!(r#"{{"action":"restart","service":"{}"}}"#, "x".repeat(NAME_OVER));
+    check(&node, "POST", command, &long, 400, "at most").await;
+    let huge = format!(r#"{{"action":"{}"}}"#, "x".repeat(BODY_LIMIT_BYTES));
+    check(&node, "POST", command, &huge, 413, "over 65536 bytes").await;
+}
+
+#[actix_web::test]
+async fn log_names_come_from_the_list_and_lines_are_capped() {
+    let node = node_with_token(Scope::ReadOnly);
+    for line in 0..1500 {
+        node.log.push(format!("line {line}"));
+    }
+    for name in ["../agent", "AGENT", "mkfs", "", "agent%00"] {
+        check(&node, "GET", &format!("/v1/agent/logs?service={name}"), "", 400, "service must be one of")
+            .await;
+    }
+    check(&node, "GET", "/v1/agent/logs?lines=-1", "", 400, "query string").await;
+    for (query, lines) in [("service=agent", 100), ("service=agent&lines=3", 3), ("lines=5000", 1000)] {
+        let (status, body) = call(&node, "GET", &format!("/v1/agent/logs?{query}"), Some(TOKEN), "").await;
+        assert_eq!(status, 200, "{query}: {body}");
+        let text = body["agent"].as_str().unwrap();
+        assert_eq!(text.lines().count(), lines, "{query}");
+        assert!(text.ends_with("line 1499\n"));
+    }
+}
+
+#[actix_web::test]
+async fn before_the_volume_is_open_nothing_can_be_changed() {
+    let node = node_with_token(Scope::ReadOnly);
+    for action in ["restart", "stop", "reboot", "poweroff", "start"] {
+        let body = format!(r#"{{"action":"{action}"}}"#);
+        check(&node, "POST", "/v1/agent/command", &body, 503, "volume is not open").await;
+    }
+}
+
+#[actix_web::test]
+async fn a_node_with_guardians_has_no_genesis_key() {
+    let node = node_with_token(Scope::Full);
+    check(&node, "GET", "/v1/agent/genesis-key", "", 404, "no genesis key").await;
+    let unlock = "/v1/agent/unlock";
+    check(&node, "POST", unlock, "{}", 400, "not the JSON").await;
+    check(&node, "POST", unlock, r#"{"key":"!"}"#, 400, "not base64").await;
+    check(&node, "POST", unlock, r#"{"key":"AAAA"}"#, 400, "3 bytes instead of 32").await;
+    let key = STANDARD.encode([7; 32]);
+    check(&node, "POST", unlock, &format!(r#"{{"key":"{key}"}}"#), 409, "not a genesis node").await;
+}
+
+#[actix_web::test]
+async fn an_actor_that_is_not_there_is_said_and_not_a_crash() {
+    let node = node_with_token(Scope::Full);
+    for (method, path, body) in [
+        ("GET", "/v1/agent/status", ""),
+        ("GET", "/v1/agent/health", ""),
+        ("GET", "/v1/agent/logs?service=rqlite", ""),
+        ("POST", "/v1/agent/command", r#"{"action":"restart","service":"rqlite"}"#),
+        ("POST", "/v1/agent/command", r#"{"action":"stop"}"#),
+    ] {
+        check(&node, method, path, body, 503, "not running").await;
     }
 }

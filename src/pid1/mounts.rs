@@ -71,8 +71,7 @@ pub enum EarlyMountError {
 /// already mounted is left as it is.
 pub fn mount_early() -> Result<(), EarlyMountError> {
     for early in &EARLY_MOUNTS {
-        let done =
-            mount(Some(early.kind), early.target, Some(early.kind), early.flags, Some(early.data));
+        let done = mount(Some(early.kind), early.target, Some(early.kind), early.flags, Some(early.data));
         match done {
             Ok(()) | Err(Errno::EBUSY) => {}
             Err(_) if !early.required => {}

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use orama_keyshare::VolumeKey;
 
-use crate::{EarlyState, EarlyStateError, MacKey, RandomError, RunError, SealedRecord};
+use crate::{EarlyState, EarlyStateError, GrowError, MacKey, RandomError, RunError, SealedRecord};
 
 /// The node's data volume. Every call blocks; a call is never made from an async thread.
 ///
@@ -116,6 +116,8 @@ pub enum FormatError {
     Enrolled { device: String },
     #[error("{device} is open as {mapper} and is not formatted")]
     InUse { device: String, mapper: String },
+    #[error("cannot give the data partition the rest of the disk")]
+    Grow(#[source] GrowError),
     #[error("cannot make a UUID for {device}")]
     Random {
         device: String,

@@ -17,8 +17,9 @@ use crate::program::{Finished, Run};
 use crate::seal::TOKEN_LIMIT_BYTES;
 use crate::uuid::{uuid_text, version_4};
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, MacKey, MountError, OpenError,
-    Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError, mapper, mounting,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, MacKey, MountError,
+    OpenError, Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError, grow_data_partition,
+    mapper, mounting,
 };
 
 /// Name of the opened volume under /dev/mapper.
@@ -30,6 +31,8 @@ pub struct LuksVolume {
     root: PathBuf,
     mapper_name: String,
     programs: Programs,
+    /// Disk and partition number, when formatting may take the rest of the disk.
+    grows: Option<(PathBuf, u32)>,
 }
 
 impl LuksVolume {
@@ -40,12 +43,20 @@ impl LuksVolume {
             root: root.into(),
             mapper_name: DEFAULT_MAPPER_NAME.to_owned(),
             programs: Programs::default(),
+            grows: None,
         }
     }
 
     /// With helper programs from other places.
     pub fn with_programs(mut self, programs: Programs) -> Self {
         self.programs = programs;
+        self
+    }
+
+    /// The volume is partition `number` (from 1) of `disk` and its last one: [`DataVolume::format`] first moves its
+    /// end to the end of the disk, because an image is small and the disk it was written to is not.
+    pub fn growing(mut self, disk: impl Into<PathBuf>, number: u32) -> Self {
+        self.grows = Some((disk.into(), number));
         self
     }
 
@@ -192,6 +203,14 @@ impl DataVolume for LuksVolume {
         let write = |source| FormatError::Write { device: device.clone(), source };
         if mapper::find(Path::new("/sys"), &self.mapper_name).map_err(write)?.is_some() {
             return Err(FormatError::InUse { device, mapper: self.mapper_name.clone() });
+        }
+        if let Some((disk, number)) = &self.grows {
+            match grow_data_partition(disk, *number).map_err(FormatError::Grow)? {
+                Growth::AlreadyFull => {}
+                Growth::Grown { from_bytes, to_bytes } => {
+                    tracing::info!(%device, from_bytes, to_bytes, "data partition takes the rest of the disk");
+                }
+            }
         }
         let mut random = [0; 16];
         getrandom::fill(&mut random)
