@@ -106,7 +106,7 @@ async fn check_token(
             request.extensions_mut().insert(scope);
             next.call(request).await
         }
-        Err(refusal) => Ok(request.into_response(refusal)),
+        Err(refusal) => Ok(request.into_response(refusal.answer())),
     }
 }
 

@@ -42,7 +42,6 @@ const FOR_ACTOR_TESTS: &str = "vault-guardian";
 
 struct Package {
     name: String,
-    folder: PathBuf,
     layer: Layer,
     manifest: toml::Table,
 }
@@ -87,7 +86,7 @@ fn packages() -> Vec<Package> {
         };
         let manifest = manifest(&folder);
         let name = manifest["package"]["name"].as_str().expect("package name").to_owned();
-        found.push(Package { name, folder, layer, manifest });
+        found.push(Package { name, layer, manifest });
     }
     found
 }

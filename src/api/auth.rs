@@ -8,6 +8,34 @@ use orama_protocol::ErrorBody;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    NoToken,
+    WrongToken,
+    /// The token is good for reading, and the volume has not vouched for it yet.
+    NotOpen,
+}
+
+impl Refusal {
+    pub fn answer(self) -> HttpResponse {
+        let (mut answer, error) = match self {
+            Self::NoToken => {
+                (HttpResponse::Unauthorized(), "no bearer token: send `Authorization: Bearer <agent token>`")
+            }
+            Self::WrongToken => (HttpResponse::Unauthorized(), "the bearer token is not this node's"),
+            Self::NotOpen => (
+                HttpResponse::ServiceUnavailable(),
+                "the volume is not open: only status, health and logs are answered until then",
+            ),
+        };
+        if self != Self::NotOpen {
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        answer.json(ErrorBody { error: error.into() })
+    }
+}
+
 /// Lets a request in, or gives the answer that refuses it.
 #[derive(Clone)]
 pub struct Gate {
@@ -21,16 +49,16 @@ impl Gate {
     }
 
     /// The scope of `request`, or the answer that refuses it.
-    pub fn admit(&self, request: &HttpRequest) -> Result<Scope, HttpResponse> {
+    pub fn admit(&self, request: &HttpRequest) -> Result<Scope, Refusal> {
         admit(request, self.facts.node().api_token)
     }
     /// As [`Gate::admit`], and refuses a token that the open volume has not vouched for yet.
-    pub fn admit_change(&self, request: &HttpRequest) -> Result<(), HttpResponse> {
+    pub fn admit_change(&self, request: &HttpRequest) -> Result<(), Refusal> {
         permit_change(self.admit(request)?)
     }
 }
 
-fn admit(request: &HttpRequest, accepted: Option<ApiToken>) -> Result<Scope, HttpResponse> {
+fn admit(request: &HttpRequest, accepted: Option<ApiToken>) -> Result<Scope, Refusal> {
     let bearer = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -38,24 +66,16 @@ fn admit(request: &HttpRequest, accepted: Option<ApiToken>) -> Result<Scope, Htt
         .map(|token| <[u8; 32]>::from(Sha256::digest(token)));
     match (bearer, accepted) {
         (Some(given), Some(token)) if bool::from(given.ct_eq(&token.digest)) => Ok(token.scope),
-        (None, _) => Err(refuse("no bearer token: send `Authorization: Bearer <agent token>`")),
-        (Some(_), _) => Err(refuse("the bearer token is not this node's")),
+        (None, _) => Err(Refusal::NoToken),
+        (Some(_), _) => Err(Refusal::WrongToken),
     }
 }
 
-fn permit_change(scope: Scope) -> Result<(), HttpResponse> {
+fn permit_change(scope: Scope) -> Result<(), Refusal> {
     match scope {
         Scope::Full => Ok(()),
-        Scope::ReadOnly => Err(HttpResponse::ServiceUnavailable().json(ErrorBody {
-            error: "the volume is not open: only status, health and logs are answered until then".into(),
-        })),
+        Scope::ReadOnly => Err(Refusal::NotOpen),
     }
-}
-
-fn refuse(error: &str) -> HttpResponse {
-    HttpResponse::Unauthorized()
-        .insert_header((header::WWW_AUTHENTICATE, "Bearer"))
-        .json(ErrorBody { error: error.into() })
 }
 
 #[cfg(test)]
@@ -73,7 +93,8 @@ mod tests {
         if let Some(value) = authorization {
             request = request.insert_header((header::AUTHORIZATION, value));
         }
-        let got = admit(&request.to_http_request(), accepted).map_err(|refusal| refusal.status().as_u16());
+        let got =
+            admit(&request.to_http_request(), accepted).map_err(|refusal| refusal.answer().status().as_u16());
         assert_eq!(got, expect, "{authorization:?}");
     }
 
@@ -90,7 +111,7 @@ mod tests {
 
     #[test]
     fn nothing_is_changed_before_the_volume_is_open() {
-        assert_eq!(permit_change(Scope::ReadOnly).unwrap_err().status().as_u16(), 503);
+        assert_eq!(permit_change(Scope::ReadOnly).unwrap_err().answer().status().as_u16(), 503);
         assert!(permit_change(Scope::Full).is_ok());
     }
 }

@@ -28,7 +28,7 @@ pub async fn command(
         return status::status(node).await;
     }
     if let Err(refusal) = gate.admit_change(&request) {
-        return refusal;
+        return refusal.answer();
     }
     if service.as_ref().is_some_and(|name| name.len() > NAME_LIMIT) {
         return refuse(400, format!("service names have at most {NAME_LIMIT} characters"));
