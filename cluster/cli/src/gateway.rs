@@ -149,7 +149,10 @@ impl Gateway {
         if let Some(key) = key {
             request = request.header("authorization", bearer_header(key));
         }
-        accept(&url, request.header("accept", "application/json").send_json(body))
+        // Ours, not the library's: it would leave a copy of an invite token in memory.
+        let body = zeroize::Zeroizing::new(serde_json::to_vec(body).expect("wire types are JSON"));
+        let request = request.header("accept", "application/json").content_type("application/json");
+        accept(&url, request.send(&body[..]))
     }
 }
 

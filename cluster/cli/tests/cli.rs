@@ -1,0 +1,12 @@
+//! The built `orama` binary against a gateway played on 127.0.0.1: what it sends, what it prints, how it exits.
+
+#[path = "cli/connection.rs"]
+mod connection;
+#[path = "cli/enroll.rs"]
+mod enroll;
+#[path = "cli/manage.rs"]
+mod manage;
+#[path = "cli/mesh.rs"]
+mod mesh;
+#[path = "cli/support.rs"]
+mod support;

@@ -1,0 +1,164 @@
+//! Status, logs, commands, leave, invites and the fleet report.
+
+use crate::support::{API_KEY, Answer, FakeGateway, Orama, error, ok};
+
+fn report(nodes: &str) -> Answer {
+    ok(&format!(r#"{{"at":"2026-01-01T00:00:00Z","nodes":[{nodes}]}}"#))
+}
+
+const GOOD: &str = r#"{"node_id":"node-10.0.0.4","wg_ip":"10.0.0.4","public_ip":"192.0.2.4","role":"agent","reachable":true,
+    "healthy":true,"phase":"running","version":"1.0.0","uptime_seconds":3700,"unhealthy_services":[],"detail":""}"#;
+const BAD: &str = r#"{"node_id":"node-10.0.0.5","wg_ip":"10.0.0.5","public_ip":"192.0.2.5","role":"agent","reachable":true,
+    "healthy":false,"phase":"degraded","version":"1.0.0","uptime_seconds":60,"unhealthy_services":["rqlite"],"detail":""}"#;
+const PEER: &str = r#"{"node_id":"host-1","wg_ip":"10.0.0.1","public_ip":"192.0.2.1","role":"peer","reachable":false,
+    "healthy":false,"phase":"","version":"","uptime_seconds":null,"unhealthy_services":[],"detail":""}"#;
+const STATUS: &str = r#"{"node_id":"node-10.0.0.4","version":"1.0.0","phase":"running","reason":"","healthy":true,
+    "uptime_seconds":10,"slot":"a","wireguard":null,"unlock":null,"alarms":[],"services":{},"update":"",
+    "agent":{"version":"0.1.0","rss_bytes":1048576,"root_processes":1,"actor_restarts":{}},"field_of_tomorrow":1}"#;
+
+#[test]
+fn the_report_is_a_table_and_its_exit_code_the_health_of_the_fleet() {
+    let gateway = FakeGateway::answering(report(&format!("{PEER},{GOOD}")));
+    let ran = Orama::new().at(&gateway, &["monitor", "report"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert_eq!(
+        ran.out,
+        "\
+NODE           WG IP     PUBLIC IP  REACHABLE  PHASE     VERSION  SERVICES     UP     DETAIL
+host-1         10.0.0.1  192.0.2.1  -          no agent  -        -            -
+node-10.0.0.4  10.0.0.4  192.0.2.4  yes        running   1.0.0    all healthy  1h 1m
+
+1 of 1 nodes healthy at 2026-01-01T00:00:00Z
+"
+    );
+    let gateway = FakeGateway::answering(report(&format!("{GOOD},{BAD}")));
+    let ran = Orama::new().at(&gateway, &["monitor", "report"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("down: rqlite") && ran.err.contains("node-10.0.0.5 is not healthy"), "{ran:?}");
+    let ran = Orama::new().at(&gateway, &["--json", "monitor", "report"]);
+    assert_eq!(ran.code, 1);
+    let json: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(json["nodes"][1]["phase"], "degraded");
+}
+
+#[test]
+fn an_invite_is_asked_for_and_shown() {
+    let gateway = FakeGateway::answering(ok(r#"{"token":"aa11bb22","expires":"2026-01-02T00:00:00Z"}"#));
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "invite", "--expiry", "24h"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("token:   aa11bb22\nexpires: 2026-01-02T00:00:00Z (in 1d 0h)"), "{ran:?}");
+    let request = gateway.only_request();
+    assert_eq!(request.line, "POST /v1/node/invite");
+    assert_eq!(request.authorization, format!("Bearer {API_KEY}"));
+    assert_eq!(request.body, r#"{"expiry_seconds":86400,"created_by":""}"#);
+
+    let ran = orama.at(&gateway, &["--json", "node", "invite"]);
+    assert_eq!(ran.out.trim(), r#"{"token":"aa11bb22","expires":"2026-01-02T00:00:00Z"}"#, "as received");
+    for expiry in ["59s", "31d", "soon", "0", "-1h"] {
+        let ran = orama.at(&gateway, &["node", "invite", &format!("--expiry={expiry}")]);
+        assert_eq!(ran.code, 2, "{expiry}: {ran:?}");
+    }
+    assert_eq!(gateway.requests().len(), 2);
+}
+
+#[test]
+fn status_is_passed_through_in_json_and_rendered_for_people() {
+    let gateway = FakeGateway::answering(ok(STATUS));
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "status", "--node-id", "node-10.0.0.4"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(
+        ran.out.starts_with("node     node-10.0.0.4, healthy\nphase    running\nup       10s\n"),
+        "{ran:?}"
+    );
+    let ran = orama.at(&gateway, &["node", "status", "--wg-ip", "10.0.0.4", "--json"]);
+    assert_eq!(ran.out.trim_end(), STATUS, "as received, with fields this command does not know");
+    let lines: Vec<String> = gateway.requests().into_iter().map(|request| request.line).collect();
+    assert_eq!(lines, ["GET /v1/node/status?node_id=node-10.0.0.4", "GET /v1/node/status?wg_ip=10.0.0.4"]);
+}
+
+#[test]
+fn logs_of_one_service_come_bare_and_of_several_with_headings() {
+    let gateway = FakeGateway::start(|request, _| {
+        if request.line.contains("service=") {
+            ok(r#"{"rqlite":"one\ntwo\u001b[31m\n"}"#)
+        } else {
+            ok(r#"{"agent":"a\n","rqlite":"r\n"}"#)
+        }
+    });
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "logs", "--node-id", "n", "--service", "rqlite", "--lines", "5"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "one\ntwo\u{fffd}[31m\n"));
+    let ran = orama.at(&gateway, &["node", "logs", "--node-id", "n"]);
+    assert_eq!(ran.out, "==> agent <==\na\n==> rqlite <==\nr\n");
+    let lines: Vec<String> = gateway.requests().into_iter().map(|request| request.line).collect();
+    assert_eq!(
+        lines,
+        ["GET /v1/node/logs?node_id=n&service=rqlite&lines=5", "GET /v1/node/logs?node_id=n&lines=100"]
+    );
+}
+
+#[test]
+fn commands_go_to_the_node_and_its_refusals_come_back() {
+    let gateway = FakeGateway::answering(ok(r#"{"status":"restarted"}"#));
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "command", "restart", "--node-id", "n", "--service", "rqlite"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "n: rqlite restarted\n"));
+    let ran = orama.at(&gateway, &["node", "restart", "--node-id", "n", "--service", "rqlite"]);
+    assert_eq!(ran.code, 0);
+    let ran = orama.at(&gateway, &["node", "command", "reboot", "--wg-ip", "10.0.0.4"]);
+    assert_eq!(ran.code, 0);
+    let requests = gateway.requests();
+    assert_eq!(requests[0].line, "POST /v1/node/command?node_id=n");
+    assert_eq!(requests[0].body, r#"{"action":"restart","service":"rqlite"}"#);
+    assert_eq!(requests[0].body, requests[1].body);
+    assert_eq!(
+        (requests[2].line.as_str(), requests[2].body.as_str()),
+        ("POST /v1/node/command?wg_ip=10.0.0.4", r#"{"action":"reboot"}"#)
+    );
+
+    let gateway = FakeGateway::answering(error(400, "no service olric on this node"));
+    let ran = orama.at(&gateway, &["node", "restart", "--node-id", "n", "--service", "olric"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.contains("cannot restart olric on n: ") && ran.err.contains("no service olric on this node"),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn leave_names_the_node_by_id_and_finds_it_by_address() {
+    let gateway = FakeGateway::start(|request, _| match request.line.as_str() {
+        "GET /v1/fleet/report" => report(&format!("{PEER},{GOOD}")),
+        _ => ok(r#"{"status":"removed","wg_ip":"10.0.0.4"}"#),
+    });
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "leave", "--node-id", "node-10.0.0.4"]);
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (0, "node-10.0.0.4 is removed; its address 10.0.0.4 is free again\n")
+    );
+    let ran = orama.at(&gateway, &["node", "leave", "--wg-ip", "10.0.0.4"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for request in gateway.requests().iter().filter(|request| request.line != "GET /v1/fleet/report") {
+        assert_eq!(
+            (request.line.as_str(), request.body.as_str()),
+            ("POST /v1/node/leave", r#"{"node_id":"node-10.0.0.4"}"#)
+        );
+    }
+    // 10.0.0.1 is a host without an agent: nothing that could leave.
+    for address in ["10.0.0.9", "10.0.0.1"] {
+        assert_eq!(orama.at(&gateway, &["node", "leave", "--wg-ip", address]).code, 5);
+    }
+}
+
+#[test]
+fn help_lists_the_exit_codes() {
+    let ran = Orama::new().run(&["--help"], "");
+    assert_eq!(ran.code, 0);
+    assert!(ran.out.contains("Exit codes:") && ran.out.contains("  4  not authorized"), "{}", ran.out);
+    for command in [&["node", "enroll"][..], &["node", "leave"], &["monitor", "report"], &["mesh", "serve"]] {
+        assert_eq!(Orama::new().run(&[command, &["--help"]].concat(), "").code, 0, "{command:?}");
+    }
+}
