@@ -42,8 +42,6 @@ const SERVICE_LOGS: &str = "/opt/orama/.orama/logs";
 const DATA_PARTITION: u32 = 4;
 const POLICIES: &str = "/etc/orama/policies";
 const RESOLV_CONF: &str = "/run/orama/resolv.conf";
-/// How long the first phase waits for an address, so that the console can say where the code is shown.
-const ADDRESS_WAIT: Duration = Duration::from_secs(3);
 /// Pause before the API is bound again: its address appears a moment after the interface.
 const BIND_AGAIN: Duration = Duration::from_millis(500);
 
@@ -58,7 +56,7 @@ pub async fn run(config: Config, image: Image, screen: Arc<Screen>) -> Result<En
     let console: Arc<dyn Console> = screen.clone();
     guard_machine(&registry);
 
-    let uplink = bring_up_network(&config, &console).await;
+    let uplink = bring_up_network(&config, &console);
     let escalate = {
         let power = Arc::clone(&power);
         move |gave_up: GaveUp| power.reboot(&gave_up.to_string())
@@ -187,8 +185,8 @@ fn start_services(
     Ok(roster)
 }
 
-/// Starts the uplink, narrates it, and gives it a moment to get an address.
-async fn bring_up_network(config: &Config, console: &Arc<dyn Console>) -> watch::Receiver<UplinkStatus> {
+/// Starts the uplink and narrates it. Nobody waits for it: an enrolled node reads its header meanwhile.
+fn bring_up_network(config: &Config, console: &Arc<dyn Console>) -> watch::Receiver<UplinkStatus> {
     let (task, status) = orama_uplink::bring_up(config.network.clone(), PathBuf::from(RESOLV_CONF));
     actix_rt::spawn(task);
     let (mut told, console) = (status.clone(), Arc::clone(console));
@@ -198,9 +196,6 @@ async fn bring_up_network(config: &Config, console: &Arc<dyn Console>) -> watch:
             console.line(&line);
         }
     });
-    let mut first = status.clone();
-    // Without an address the node goes on all the same; the uplink keeps trying.
-    let _ = tokio::time::timeout(ADDRESS_WAIT, first.wait_for(|status| status.lease().is_some())).await;
     status
 }
 

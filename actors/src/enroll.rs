@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use actix_web::dev::ServerHandle;
@@ -40,6 +40,11 @@ use machine::{Action, Event, State};
 const OUTGOING: usize = 32;
 /// Pause before port 9999 is bound again when it could not be.
 const BIND_AGAIN: Duration = Duration::from_secs(2);
+
+/// How long the code waits for the node's first address, and how often that is looked for. A node without a network
+/// shows its code all the same.
+const ADDRESS_WAIT: Duration = Duration::from_secs(3);
+const ADDRESS_LOOK: Duration = Duration::from_millis(100);
 
 pub struct EnrollActor {
     registry: Registry,
@@ -163,6 +168,15 @@ impl EnrollActor {
             Action::SayProvisioned => self.say(NodeMessage::Provisioned),
             Action::SayFailed(reason) => self.say(NodeMessage::Failed { reason }),
             Action::CloseForGood => self.close_for_good(context),
+        }
+    }
+
+    /// Gives the network a moment, so that the console can say where the code is shown.
+    fn open(&mut self, asked: Instant, context: &mut Context<Self>) {
+        if (self.settings.addresses)().is_empty() && asked.elapsed() < ADDRESS_WAIT {
+            context.run_later(ADDRESS_LOOK, move |actor, context| actor.open(asked, context));
+        } else {
+            self.apply(Event::Open, context);
         }
     }
 
@@ -321,7 +335,7 @@ impl Handler<OpenEnrollment> for EnrollActor {
     type Result = ();
 
     fn handle(&mut self, _: OpenEnrollment, context: &mut Self::Context) {
-        self.apply(Event::Open, context);
+        self.open(Instant::now(), context);
     }
 }
 

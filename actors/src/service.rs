@@ -333,6 +333,8 @@ impl Handler<Launched> for ServiceActor {
                 self.run = Some(run.clone());
                 self.watch_exit(&run, context);
                 self.apply(Event::Spawned, context);
+                // The phase is the same, but there is a process now.
+                let _ = self.registry.services.tell(ServiceChanged);
             }
             Err(why) => self.apply(Event::SpawnFailed(why), context),
         }

@@ -169,7 +169,12 @@ impl ServicesActor {
             }
         }
         let all_told = order.iter().all(|node| told.contains(&node.name));
-        if all_told && settled.values().all(|settled| *settled) {
+        // Readiness is each service's own matter from here on, and its status tells.
+        let had_its_chance = |name: &str| {
+            settled.get(name).is_some_and(|settled| *settled)
+                || services.get(name).is_some_and(|status| status.pid.is_some())
+        };
+        if all_told && order.iter().all(|node| had_its_chance(&node.name)) {
             self.starting = None;
             let _ = self.registry.boot.tell(BootEvent(Event::AllSpawned));
         }

@@ -107,7 +107,7 @@ fn second_boot(scenario: &mut Scenario) {
     let machine = &mut scenario.machine;
     machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
     machine.wait_for("orama: wireguard orama0 up", BOOT_LIMIT).or_fail();
-    machine.wait_for("orama: share gathered 3 of 5", PROVISION_LIMIT).or_fail();
+    machine.wait_for("orama: shares gathered 3 of 5", PROVISION_LIMIT).or_fail();
     machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
     machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
     let lines = machine.console().lines_from(from).or_fail();

@@ -198,7 +198,7 @@ fn reboot(scenario: &mut Scenario, node: &Enrolled, narrator: &Narrator) -> Resu
     boot_chain(scenario, narrator)?;
     for (line, meaning) in [
         ("orama: wireguard orama0 up", "WireGuard is up, from the header alone"),
-        ("orama: share gathered 3 of 5", "enough guardians answered"),
+        ("orama: shares gathered 3 of 5", "enough guardians answered"),
         ("orama: volume open", "the key was put together and used"),
         ("orama: all services spawned", "services are back"),
     ] {
