@@ -158,6 +158,9 @@ fn read_config(path: &std::path::Path) -> Result<ServeFile, Failure> {
 }
 
 fn serve(settings: &Settings, output: &Output) -> Result<(), Failure> {
+    if !output.json() {
+        log_to_stderr();
+    }
     let signals = take_signals()?;
     let config = WgConfig {
         private_key: Some(key_file::load_or_make(&settings.key_file)?),
@@ -172,6 +175,12 @@ fn serve(settings: &Settings, output: &Output) -> Result<(), Failure> {
     let interface = tunnel.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     let removed = interface.down().map_err(|error| Failure::because(Exit::Failed, &error));
     served.and(removed)
+}
+
+/// Peers come and go while it runs: who watches the terminal or the journal sees them. Records of the `log` crate
+/// stay out, because the WireGuard library's go down to netlink messages with keys in them.
+fn log_to_stderr() {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_target(false).init();
 }
 
 /// SIGINT and SIGTERM come through a descriptor from here on, also for the threads that are yet to start.

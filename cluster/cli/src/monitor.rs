@@ -63,7 +63,8 @@ fn row(node: &NodeReport) -> Vec<String> {
         if text.is_empty() { "-".to_owned() } else { text }
     };
     let (phase, services) = match (is_node(node), node.unhealthy_services.as_slice()) {
-        (false, _) => ("no agent".to_owned(), "-".to_owned()),
+        (false, _) if node.phase.is_empty() => ("no agent".to_owned(), "-".to_owned()),
+        (false, _) => (or_dash(&node.phase, 32), "-".to_owned()),
         (true, []) if node.healthy => (or_dash(&node.phase, 32), "all healthy".to_owned()),
         (true, []) => (or_dash(&node.phase, 32), "-".to_owned()),
         (true, down) => (or_dash(&node.phase, 32), format!("down: {}", printable(&down.join(", "), 100))),
@@ -75,7 +76,9 @@ fn row(node: &NodeReport) -> Vec<String> {
         match (is_node(node), node.reachable) {
             (_, true) => "yes",
             (true, false) => "NO",
-            (false, false) => "-",
+            // A host that nobody tried to reach has no reason for not being reached.
+            (false, false) if node.detail.is_empty() => "-",
+            (false, false) => "NO",
         }
         .to_owned(),
         phase,

@@ -17,6 +17,10 @@ impl Output {
         Self { json }
     }
 
+    pub fn json(&self) -> bool {
+        self.json
+    }
+
     /// The answer of the command.
     pub fn answer(&self, json: &Value, human: &str) {
         if self.json {

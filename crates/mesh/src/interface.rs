@@ -14,6 +14,10 @@ use defguard_wireguard_rs::peer::Peer;
 use defguard_wireguard_rs::{InterfaceConfiguration, Kernel, Userspace, WGApi, WireguardInterfaceApi};
 use zeroize::Zeroize as _;
 
+mod error;
+
+pub use error::{DownError, PeerError, ReadError, UpError};
+
 use crate::{Ipv4Prefix, OVERLAY, PeerConfig, PrivateKey, PublicKey, WgConfig, link, userspace};
 
 /// What fits into an Ethernet frame of 1500 bytes beside WireGuard's 80 bytes over IPv6; wg-quick's default.
@@ -29,69 +33,6 @@ pub enum Backend {
     /// boringtun on threads of this process; the interface ends with it. For tests and for helper processes on
     /// hosts whose kernel has no WireGuard, never for the agent.
     Userspace,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum UpError {
-    #[error("interface name {0:?} is not 1 to {NAME_BYTES_MAX} letters, digits, `-`, `_` or `.`")]
-    Name(String),
-    #[error("the configuration of {0} has no private key")]
-    NoPrivateKey(String),
-    #[error("this kernel has no WireGuard, cannot create {0}")]
-    NoKernelSupport(String, #[source] io::Error),
-    #[error("no permission to create {0}: CAP_NET_ADMIN is needed")]
-    Permission(String, #[source] io::Error),
-    #[error("{0} exists and is not a WireGuard interface of this kind")]
-    NameTaken(String),
-    #[error("cannot create {0}")]
-    Create(String, #[source] io::Error),
-    #[error("cannot start a userspace {0}")]
-    CreateUserspace(String, #[source] WireguardInterfaceError),
-    #[error("cannot give {0} its key and port")]
-    Configure(String, #[source] WireguardInterfaceError),
-    #[error("cannot {action} {name}")]
-    Link {
-        name: String,
-        action: String,
-        #[source]
-        source: io::Error,
-    },
-    #[error(transparent)]
-    Peer(#[from] PeerError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum PeerError {
-    #[error("cannot set peer {1} on {0}")]
-    Set(String, PublicKey, #[source] WireguardInterfaceError),
-    #[error("cannot remove peer {1} from {0}")]
-    Remove(String, PublicKey, #[source] WireguardInterfaceError),
-    #[error("cannot read the peers of {0}")]
-    Read(String, #[source] WireguardInterfaceError),
-    #[error("cannot route {1} through {0}")]
-    Route(String, Ipv4Prefix, #[source] io::Error),
-    #[error("peer {1} on {0} is allowed 0.0.0.0/0, which would take all traffic of this machine")]
-    DefaultRoute(String, PublicKey),
-    #[error("cannot find {0} any more")]
-    Gone(String, #[source] io::Error),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    #[error("cannot read {0}")]
-    Device(String, #[source] WireguardInterfaceError),
-    #[error("{0} has no private key")]
-    NoKey(String),
-    #[error("cannot read the addresses of {0}")]
-    Addresses(String, #[source] io::Error),
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot remove {name}")]
-pub struct DownError {
-    name: String,
-    #[source]
-    source: io::Error,
 }
 
 /// What the interface is now.

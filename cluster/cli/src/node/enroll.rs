@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
+use orama_mesh::PublicKey;
 use orama_protocol::Redacted;
 use orama_protocol::enroll::{EnrollRequest, EnrollResponse, RegistrationCode};
 
@@ -134,7 +135,12 @@ fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<(String, Option<String>), Failu
     })?;
     let code = parse_code(&answer.code)
         .map_err(|error| Failure::new(Exit::Failed, format!("{doing}: it sent {error}")))?;
-    Ok((code, answer.wireguard_public_key))
+    // Checked here, because it is passed on: what it must match is the gateway's to say.
+    let key =
+        answer.wireguard_public_key.map(|text| text.parse::<PublicKey>()).transpose().map_err(|error| {
+            Failure::new(Exit::Failed, format!("{doing}: it sent a WireGuard key that is none: {error}"))
+        })?;
+    Ok((code, key.map(|key| key.to_string())))
 }
 
 /// Checks the form only: it is the gateway that knows the codes.

@@ -100,7 +100,9 @@ fn without_an_api_key_it_says_how_to_check() {
 #[test]
 fn what_the_node_must_not_answer() {
     let gateway = gateway(vec![]);
+    let code_with_bad_key = r#"{"code":"7K3M9QXZ","expires":"","wireguard_public_key":"not a key"}"#;
     for (answer, code, expected) in [
+        (ok(code_with_bad_key), 1, "it sent a WireGuard key that is none"),
         (Answer::Json(410, "{}".into()), 1, "it was given out before"),
         (ok(r#"{"code":"../../etc","expires":""}"#), 1, "which is no registration code"),
         (ok(r#"{"code":"","expires":""}"#), 1, "which is no registration code"),
@@ -117,6 +119,24 @@ fn what_the_node_must_not_answer() {
     assert_eq!(ran.code, 3, "{ran:?}");
     assert!(ran.err.contains("is the node in enrollment mode"), "{ran:?}");
     assert!(gateway.requests().is_empty(), "no token was sent");
+}
+
+#[test]
+fn the_key_that_the_node_shows_is_handed_on_and_a_slow_connection_of_the_node_waited_for() {
+    const KEY: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+    let shown = format!(r#"{{"code":"7K3M9QXZ","expires":"","wireguard_public_key":"{KEY}"}}"#);
+    let node = FakeGateway::answering(ok(&shown));
+    let gateway = FakeGateway::start(|_, before| match before {
+        0 => error(404, "no node is waiting with this code"),
+        _ => ok(ENROLLED),
+    });
+    let port = node.address.port().to_string();
+    let ran = Orama::new().at(&gateway, &enroll(&port, &["--token", TOKEN, "--no-wait"]));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.err.contains("asking again in 2 s"), "{ran:?}");
+    let requests = gateway.requests();
+    assert_eq!(requests.len(), 2);
+    assert!(requests.iter().all(|request| request.body.contains(KEY)), "{requests:?}");
 }
 
 #[test]

@@ -12,6 +12,8 @@ const BAD: &str = r#"{"node_id":"node-10.0.0.5","wg_ip":"10.0.0.5","public_ip":"
     "healthy":false,"phase":"degraded","version":"1.0.0","uptime_seconds":60,"unhealthy_services":["rqlite"],"detail":""}"#;
 const PEER: &str = r#"{"node_id":"host-1","wg_ip":"10.0.0.1","public_ip":"192.0.2.1","role":"peer","reachable":false,
     "healthy":false,"phase":"","version":"","uptime_seconds":null,"unhealthy_services":[],"detail":""}"#;
+const DOWN_GUARDIAN: &str = r#"{"node_id":"host-2","wg_ip":"10.0.0.2","public_ip":"192.0.2.2","role":"peer","reachable":false,
+    "healthy":false,"phase":"","version":"","uptime_seconds":null,"unhealthy_services":[],"detail":"the guardian is down"}"#;
 const STATUS: &str = r#"{"node_id":"node-10.0.0.4","version":"1.0.0","phase":"running","reason":"","healthy":true,
     "uptime_seconds":10,"slot":"a","wireguard":null,"unlock":null,"alarms":[],"services":{},"update":"",
     "agent":{"version":"0.1.0","rss_bytes":1048576,"root_processes":1,"actor_restarts":{}},"field_of_tomorrow":1}"#;
@@ -31,6 +33,11 @@ node-10.0.0.4  10.0.0.4  192.0.2.4  yes        running   1.0.0    all healthy  1
 1 of 1 nodes healthy at 2026-01-01T00:00:00Z
 "
     );
+    let gateway = FakeGateway::answering(report(&format!("{DOWN_GUARDIAN},{GOOD}")));
+    let ran = Orama::new().at(&gateway, &["monitor", "report"]);
+    assert_eq!(ran.code, 0, "a host is not a node: {ran:?}");
+    assert!(ran.out.contains("192.0.2.2  NO ") && ran.out.contains("the guardian is down"), "{ran:?}");
+
     let gateway = FakeGateway::answering(report(&format!("{GOOD},{BAD}")));
     let ran = Orama::new().at(&gateway, &["monitor", "report"]);
     assert_eq!(ran.code, 1);
