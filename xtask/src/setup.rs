@@ -18,10 +18,11 @@ pub struct Arguments {
 }
 
 /// What running a node and a cluster needs, beside what building an image needs.
-const RUNTIME_PACKAGES: [&str; 7] = [
+const RUNTIME_PACKAGES: [&str; 8] = [
     "qemu-system-x86", // the virtual machines
     "ovmf",            // their firmware
     "curl",            // requests that the orama command would never send, and what the demo tells to try
+    "dnsmasq-base",    // the DHCP server of the uplink's host test
     "iproute2",        // the cluster's network namespace
     "cryptsetup-bin",  // opens headers that a test cut out of a disk
     "fdisk",           // sfdisk reads the partition tables of images
