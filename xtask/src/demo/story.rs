@@ -132,8 +132,8 @@ fn enroll(scenario: &mut Scenario, narrator: &Narrator) -> Result<Enrolled, Reas
         ("orama: wireguard orama0 up", "WireGuard is up"),
         ("orama: volume formatted", "data partition is encrypted"),
         ("orama: key split", "nobody has the key alone"),
-        ("orama: service rqlite running", "service runs in its sandbox"),
         ("orama: all services spawned", "enrolled"),
+        ("orama: service rqlite running", "service runs in its sandbox"),
     ] {
         seen(scenario, narrator, line, PROVISION_LIMIT, meaning)?;
     }
