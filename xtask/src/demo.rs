@@ -92,7 +92,10 @@ fn tell(folder: &Path, arguments: &Arguments, signals: &SignalFd) -> Result<End,
                 }
                 End::Told
             }
-            Err(_) if process::interrupted() => End::Interrupted,
+            Err(_) if process::interrupted() => {
+                println!("\ninterrupted; the node and its cluster are gone");
+                End::Interrupted
+            }
             Err(failure) => {
                 narrator.failed(&failure);
                 End::Failed
