@@ -51,7 +51,8 @@ fn an_image_is_the_same_on_every_build_and_holds_nothing_but_a_node() {
     }
 
     let agent = folder.path().join("agent.toml");
-    fs::write(&agent, "# another configuration\n").unwrap();
+    fs::write(&agent, "[gateway]\nurl = \"https://other.example.com\"\nfingerprint = \"sha256:00\"\n")
+        .unwrap();
     let other = image(&folder.path().join("other"), &["--agent-toml", agent.to_str().unwrap()]);
     assert!(
         other["rootfs.squashfs"] != first["rootfs.squashfs"],

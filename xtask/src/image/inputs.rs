@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::agent_toml;
+
 /// Arguments of `cargo xtask image`.
 #[derive(Args, Debug, Clone)]
 pub struct ImageArguments {
@@ -64,6 +66,8 @@ pub enum InputsError {
     DataSize { mib: u32 },
     #[error("{} is not a file", path.display())]
     NotAFile { path: PathBuf },
+    #[error(transparent)]
+    AgentToml(#[from] agent_toml::AgentTomlError),
     #[error("{} is not a folder", path.display())]
     NotAFolder { path: PathBuf },
 }
@@ -113,6 +117,10 @@ impl ImageOptions {
         self.target.join("image/cache")
     }
 
+    pub(super) fn agent_toml_file(&self) -> PathBuf {
+        self.agent_toml.clone().unwrap_or_else(|| self.workspace.join("image/agent.toml"))
+    }
+
     pub(super) fn policies_folder(&self) -> PathBuf {
         self.policies.clone().unwrap_or_else(|| self.workspace.join("policies"))
     }
@@ -134,6 +142,7 @@ impl ImageOptions {
                 return Err(InputsError::NotAFile { path: path.clone() });
             }
         }
+        agent_toml::check(&self.agent_toml_file(), self.gateway_ca.is_some())?;
         match &self.policies {
             Some(path) if !path.is_dir() => Err(InputsError::NotAFolder { path: path.clone() }),
             _ => Ok(()),
@@ -145,8 +154,12 @@ impl ImageOptions {
 mod tests {
     use super::*;
 
+    fn workspace() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    }
+
     fn with_version(version: &str) -> Result<(), InputsError> {
-        let mut options = ImageOptions::new("/w".as_ref(), "/t".as_ref());
+        let mut options = ImageOptions::new(&workspace(), "/t".as_ref());
         options.version = version.into();
         options.validate()
     }
@@ -163,7 +176,7 @@ mod tests {
 
     #[test]
     fn files_that_are_not_there_are_named() {
-        let mut options = ImageOptions::new("/w".as_ref(), "/t".as_ref());
+        let mut options = ImageOptions::new(&workspace(), "/t".as_ref());
         options.gateway_ca = Some("/no/such.pem".into());
         assert_eq!(options.validate().unwrap_err().to_string(), "/no/such.pem is not a file");
     }

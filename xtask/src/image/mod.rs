@@ -2,6 +2,7 @@
 //! byte for byte the same from the same inputs. This file is the order of the steps and what they share;
 //! it does not know how any of them works.
 
+mod agent_toml;
 mod disk;
 mod elf;
 mod initramfs;
@@ -156,6 +157,12 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
     let qcow2 = if options.qcow2 { Some(disk::to_qcow2(&disk)?) } else { None };
     steps.done("disk");
 
+    let mut notes = kernel.notes;
+    if options.agent_toml.is_none() {
+        notes.push(
+            "built without --agent-toml: the image boots, but there is no gateway it could enrol with".into(),
+        );
+    }
     let mut image = Image {
         version: options.version.clone(),
         folder: out,
@@ -169,7 +176,7 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
         cmdline,
         host_programs: programs.host_programs(),
         artifacts: Vec::new(),
-        notes: kernel.notes,
+        notes,
     };
     image.artifacts = manifest::write(&image, &binaries, &programs.agent, verified.bytes_without_services)?;
     Ok(image)

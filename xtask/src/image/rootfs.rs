@@ -135,8 +135,7 @@ impl Tree<'_> {
         let os_release_path = root.join("etc/os-release");
         write(&os_release_path, &os_release(&self.options.version))?;
         let orama = root.join("etc/orama");
-        let agent = self.options.agent_toml.clone().unwrap_or_else(|| fixed.join("agent.toml"));
-        install(&agent, &orama.join("agent.toml"), 0o644)?;
+        install(&self.options.agent_toml_file(), &orama.join("agent.toml"), 0o644)?;
         let gateway = self.options.gateway_toml.clone();
         let gateway =
             gateway.unwrap_or_else(|| self.options.workspace.join("cluster/gateway/node-gateway.toml"));
