@@ -184,7 +184,6 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
 
 /// An initramfs that opens the data volume with `key` and powers off: what the boot benchmark compares a
 /// node with. Boots with the kernel and command line of the image.
-#[allow(dead_code, reason = "the benchmark is its only user")]
 pub fn floor_initrd(options: &ImageOptions, key: &Path, to: &Path) -> Result<(), ImageError> {
     let init = programs::build_floor_init(&options.workspace, &options.cache_folder())?;
     let kernel = kernel::prepare(&options.cache_folder())?;
