@@ -177,7 +177,10 @@ fn serve_local(state: &Arc<State>, running: &mut Running) -> Result<(), StartErr
     let state = Arc::clone(state);
     let server = HttpServer::new(move || {
         let state = Arc::clone(&state);
-        App::new().wrap(api::headers()).wrap(from_fn(orama_http::hold_body)).configure(move |config| api::local(state, config))
+        App::new()
+            .wrap(api::headers())
+            .wrap(from_fn(orama_http::hold_body))
+            .configure(move |config| api::local(state, config))
     })
     .workers(1)
     .worker_max_blocking_threads(BLOCKING_THREADS)

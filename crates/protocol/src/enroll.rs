@@ -58,12 +58,18 @@ pub enum GatewayMessage {
     /// The hello was understood; the code is registered and waits for an operator.
     Waiting,
     /// The hello was refused, for example because the code is taken: make a new one.
-    Rejected { reason: String },
-    Configure { config: NodeConfig },
+    Rejected {
+        reason: String,
+    },
+    Configure {
+        config: NodeConfig,
+    },
     /// The node's row is stored and its WireGuard peer is set: go on.
     Registered,
     /// The operator's side gave up; stay in enrollment mode.
-    Aborted { reason: String },
+    Aborted {
+        reason: String,
+    },
 }
 
 /// Configuration that a node receives, on the socket or by sealed push.

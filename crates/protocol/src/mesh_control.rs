@@ -36,6 +36,14 @@ pub struct MeshPeer {
 #[serde(tag = "result", rename_all = "kebab-case")]
 pub enum MeshResponse {
     Done,
-    Interface { name: String, public_key: String, listen_port: u16, addresses: Vec<String>, peers: Vec<MeshPeer> },
-    Error { error: String },
+    Interface {
+        name: String,
+        public_key: String,
+        listen_port: u16,
+        addresses: Vec<String>,
+        peers: Vec<MeshPeer>,
+    },
+    Error {
+        error: String,
+    },
 }
