@@ -1,6 +1,7 @@
 //! The operator of the cluster: the real `orama` command with the operator's key, run in the namespace.
 //! Owns the flags; every answer is taken from `--json`.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -137,28 +138,24 @@ impl Operator {
 
     /// Status code of a bare HTTPS request to the gateway, for what the `orama` command would never send.
     pub fn https(&self, method: &str, path: &str, bearer: &str, body: &str) -> Result<u16, OperatorError> {
-        let mut command = self.network.command("curl");
-        command.args(["--silent", "--show-error", "--max-time", "60", "--output", "/dev/null"]);
-        command.args(["--write-out", "%{http_code}", "--request", method, "--config", "-"]);
-        command.arg("--cacert").arg(&self.authority).arg(format!("{}{path}", Self::gateway_url()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let name = || format!("{method} {path} with curl");
         let failed = |source| OperatorError::Start { command: name(), source };
-        let mut child = command.spawn().map_err(failed)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            use std::io::Write;
-            // Through standard input: arguments are visible to everybody on the machine.
-            let quoted = body.replace('\\', "\\\\").replace('"', "\\\"");
-            let mut config = "header = \"Content-Type: application/json\"\n".to_owned();
-            if !bearer.is_empty() {
-                config.push_str(&format!("header = \"Authorization: Bearer {bearer}\"\n"));
-            }
-            if !body.is_empty() {
-                config.push_str(&format!("data-raw = \"{quoted}\"\n"));
-            }
-            stdin.write_all(config.as_bytes()).map_err(failed)?;
+        // In a file for the owner only: arguments are visible to everybody on the machine.
+        let mut headers = tempfile::NamedTempFile::new().map_err(failed)?;
+        let mut lines = "Content-Type: application/json\n".to_owned();
+        if !bearer.is_empty() {
+            lines.push_str(&format!("Authorization: Bearer {bearer}\n"));
         }
-        let output = child.wait_with_output().map_err(failed)?;
+        headers.write_all(lines.as_bytes()).map_err(failed)?;
+        let mut command = self.network.command("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60", "--output", "/dev/null"]);
+        command.args(["--write-out", "%{http_code}", "--request", method]);
+        command.arg("--header").arg(format!("@{}", headers.path().display()));
+        if !body.is_empty() {
+            command.args(["--data-binary", "@-"]);
+        }
+        command.arg("--cacert").arg(&self.authority).arg(format!("{}{path}", Self::gateway_url()));
+        let output = feed(command, body).map_err(failed)?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.trim().parse().map_err(|_| OperatorError::Failed {
             command: name(),
@@ -195,23 +192,27 @@ impl Operator {
     }
 
     fn execute(&self, arguments: &[&str], flags: &[&str], input: &str) -> Result<Output, OperatorError> {
-        use std::io::Write;
         let failed = |source| OperatorError::Start { command: arguments.join(" "), source };
         let mut command: Command = self.network.command(&self.program);
         command.args(flags).args(arguments).env_clear();
         command.env("ORAMA_GATEWAY", Self::gateway_url());
         command.env("ORAMA_CA", &self.authority).env("ORAMA_API_KEY_FILE", &self.api_key);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(failed)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            match stdin.write_all(input.as_bytes()) {
-                // It ended without reading: its own message says why.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-                other => other.map_err(failed)?,
-            }
-        }
-        child.wait_with_output().map_err(failed)
+        feed(command, input).map_err(failed)
     }
+}
+
+/// Runs the command with the text on its standard input and returns what it wrote.
+fn feed(mut command: Command, input: &str) -> std::io::Result<Output> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            // It ended without reading: its own message says why.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            other => other?,
+        }
+    }
+    child.wait_with_output()
 }
 
 fn decode<T: DeserializeOwned>(command: String, bytes: &[u8]) -> Result<T, OperatorError> {

@@ -13,9 +13,9 @@ use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 fn faulty_guardians_are_named_and_three_good_ones_unlock() {
     let (mut scenario, enrolled) = Scenario::enrolled("guardians", Image::Node).or_fail();
     scenario.wait_healthy(&enrolled.node_id).or_fail();
-    one_down_and_one_lying(&mut scenario, &enrolled);
-    one_frozen_and_one_of_another_generation(&mut scenario, &enrolled);
-    two_only(&mut scenario, &enrolled);
+    two_faults_do_not_stop_an_unlock(&mut scenario, &enrolled);
+    three_faults_are_named_until_one_is_mended(&mut scenario, &enrolled);
+    two_shares_only(&mut scenario, &enrolled);
 }
 
 /// How the guardian at this place answered, as the status says.
@@ -38,46 +38,25 @@ fn everybody_honest(scenario: &mut Scenario) {
     }
 }
 
-fn one_down_and_one_lying(scenario: &mut Scenario, enrolled: &Enrolled) {
+fn two_faults_do_not_stop_an_unlock(scenario: &mut Scenario, enrolled: &Enrolled) {
     scenario.cluster.guardians()[0].stop();
     scenario.cluster.guardians()[1].lie(Lie::FlippedByte).or_fail();
     power_cycle(scenario);
     scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
     let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
-    assert_eq!(answer(scenario, &status, 0), "unreachable");
-    assert_eq!(answer(scenario, &status, 1), "wrong-digest");
+    // The three good ones may be enough before these two are known for what they are.
+    assert!(matches!(answer(scenario, &status, 0).as_str(), "unreachable" | "asked"), "{:?}", status.unlock);
+    assert!(matches!(answer(scenario, &status, 1).as_str(), "wrong-digest" | "asked"), "{:?}", status.unlock);
     for good in 2..5 {
         assert_eq!(answer(scenario, &status, good), "good");
     }
     everybody_honest(scenario);
 }
 
-fn one_frozen_and_one_of_another_generation(scenario: &mut Scenario, enrolled: &Enrolled) {
-    scenario.cluster.guardians()[2].freeze().or_fail();
-    scenario.cluster.guardians()[4].lie(Lie::OtherGeneration).or_fail();
-    power_cycle(scenario);
-    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
-    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
-    // The three good ones may be enough before the frozen one has had its time.
-    let frozen = answer(scenario, &status, 2);
-    assert!(matches!(frozen.as_str(), "asked" | "timed-out"), "{frozen}");
-    let lying = answer(scenario, &status, 4);
-    assert_eq!(lying, "wrong-generation");
-    scenario.cluster.guardians()[2].thaw().or_fail();
-    everybody_honest(scenario);
-}
-
-fn two_only(scenario: &mut Scenario, enrolled: &Enrolled) {
-    for index in [1, 3, 4] {
-        scenario.cluster.guardians()[index].stop();
-    }
-    power_cycle(scenario);
+/// Waits for the phase in which everybody has answered, or had the time to.
+fn waiting(scenario: &mut Scenario, enrolled: &Enrolled) -> Status {
     let line = scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).or_fail();
     assert!(line.contains("2 of 3"), "{line}");
-    for index in [1, 3, 4] {
-        let address = scenario.cluster.guardians()[index].address().to_string();
-        assert!(line.contains(&address), "the missing guardian {address} is not named: {line}");
-    }
     let status = scenario
         .wait_status(&enrolled.node_id, "waiting for peers", PROVISION_LIMIT, |status| {
             status.phase == "waiting-for-peers"
@@ -87,11 +66,53 @@ fn two_only(scenario: &mut Scenario, enrolled: &Enrolled) {
     assert!(!status.healthy);
     assert_eq!(status.unlock.as_ref().map(|unlock| unlock.good), Some(2));
     assert!(status.services.values().all(|service| service.pid.is_none()), "{:?}", status.services);
+    status
+}
+
+fn three_faults_are_named_until_one_is_mended(scenario: &mut Scenario, enrolled: &Enrolled) {
+    scenario.cluster.guardians()[0].lie(Lie::OtherGeneration).or_fail();
+    scenario.cluster.guardians()[1].lie(Lie::FlippedByte).or_fail();
+    scenario.cluster.guardians()[2].freeze().or_fail();
+    power_cycle(scenario);
+    let status = waiting(scenario, enrolled);
+    for (index, word) in [(0, "wrong-generation"), (1, "wrong-digest"), (2, "timed-out")] {
+        assert_eq!(answer(scenario, &status, index), word);
+        let address = scenario.cluster.guardians()[index].address().to_string();
+        assert!(status.reason.contains(&address), "{address} is not named: {}", status.reason);
+    }
+    scenario.cluster.guardians()[2].thaw().or_fail();
+    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
+    assert_eq!(answer(scenario, &status, 2), "good");
+    for liar in [0, 1] {
+        assert_ne!(answer(scenario, &status, liar), "good");
+    }
+    everybody_honest(scenario);
+}
+
+fn two_shares_only(scenario: &mut Scenario, enrolled: &Enrolled) {
+    for index in [1, 3, 4] {
+        scenario.cluster.guardians()[index].stop();
+    }
+    power_cycle(scenario);
+    let status = waiting(scenario, enrolled);
+    for index in [1, 3, 4] {
+        assert_eq!(answer(scenario, &status, index), "unreachable");
+        let address = scenario.cluster.guardians()[index].address().to_string();
+        assert!(status.reason.contains(&address), "the missing {address} is not named: {}", status.reason);
+    }
     // Through the first retries: it stays as it is, and nothing gives up.
     std::thread::sleep(Duration::from_secs(10));
+    waiting_still(scenario, enrolled);
     scenario.cluster.guardians()[3].resume().or_fail();
     scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
     let status = scenario.wait_healthy(&enrolled.node_id).or_fail();
     assert_eq!(answer(scenario, &status, 3), "good");
     everybody_honest(scenario);
+}
+
+fn waiting_still(scenario: &Scenario, enrolled: &Enrolled) {
+    let status = scenario.operator.status(&enrolled.node_id).or_fail();
+    assert!(matches!(status.phase.as_str(), "waiting-for-peers" | "unlocking"), "{}", status.phase);
+    assert!(status.unlock.is_some_and(|unlock| unlock.good == 2 && unlock.attempts > 1));
 }
