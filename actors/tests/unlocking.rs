@@ -39,6 +39,34 @@ async fn one_guardian_down_and_one_silent_cost_nothing() {
     let places: Vec<_> =
         order.iter().map(|text| lines.iter().position(|line| line.starts_with(text)).expect(text)).collect();
     assert!(places.is_sorted(), "{lines:?}");
+    let answers = heard_out(&node).await;
+    assert_eq!(answers, ["unreachable", "timed-out", "good", "good", "good"]);
+}
+
+/// What each guardian answered, once all had the time to.
+async fn heard_out(node: &Node) -> Vec<String> {
+    for _ in 0..100 {
+        let unlock = node.status().await.unlock.unwrap();
+        let answers: Vec<String> = unlock.guardians.into_iter().map(|guardian| guardian.answer).collect();
+        if !answers.iter().any(|answer| answer == "asked") {
+            return answers;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("a guardian is still being asked after 10 s");
+}
+
+#[actix::test]
+async fn liars_are_named_although_the_others_were_enough() {
+    let mut guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    guardians.make_liar(0, 200, forged(base.path(), 1, 1)).await;
+    guardians.make_liar(1, 200, forged(base.path(), 2, 2)).await;
+    let node = boot(base.path(), &guardians);
+    node.wait_for(Phase::Running, SOON).await;
+    let answers = heard_out(&node).await;
+    assert_eq!(answers, ["wrong-digest", "wrong-generation", "good", "good", "good"]);
+    assert_eq!(node.status().await.unlock.unwrap().good, 3);
 }
 
 /// An envelope as the header of this volume would expect it, but of this generation and with another share.

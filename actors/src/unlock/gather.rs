@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use orama_keyshare::collector::{Collector, Refusal};
 use orama_keyshare::{VolumeKey, secret_name};
 use orama_mesh::PrivateKey;
+use orama_protocol::agent::UnlockStatus;
 use orama_volume::{DataVolume, EarlyState, OpenError};
 use zeroize::Zeroizing;
 
@@ -48,12 +50,18 @@ impl Gathering {
         let client = GuardianClient::new(identity, self.guardian_port);
         let name = secret_name(state.volume_uuid, state.shares.generation());
         let mut collector = new_collector(state);
+        // Asked and not yet heard of when there were enough shares.
+        let mut late = Asks::new();
         let (mut machine, mut todo) = State::start();
         loop {
             let mut event = None;
             for action in todo {
                 event = match action {
-                    Action::Ask => Some(self.ask(&client, &name, &mut collector, machine.attempts).await),
+                    Action::Ask => {
+                        let (event, left) = self.ask(&client, &name, &mut collector, machine.attempts).await;
+                        late = left;
+                        Some(event)
+                    }
                     Action::OpenVolume => Some(self.open(&mut collector).await),
                     Action::Forget => {
                         collector = new_collector(state);
@@ -63,7 +71,11 @@ impl Gathering {
                         tokio::time::sleep(pause).await;
                         Some(Event::PauseOver)
                     }
-                    Action::Done => return,
+                    Action::Done => {
+                        let status = collector.status(machine.attempts, None);
+                        actix_rt::spawn(hear_out(self.facts().clone(), state_for_late(state), status, late));
+                        return;
+                    }
                 };
             }
             let Some(event) = event else { return };
@@ -84,17 +96,17 @@ impl Gathering {
         name: &str,
         collector: &mut Collector,
         attempts: u32,
-    ) -> Event {
+    ) -> (Event, Asks) {
         let set = collector.set().clone();
         self.tell(boot::Event::Gathering { needed: set.k(), holders: set.n() });
-        round(client, name, collector, |collector| {
+        let late = round(client, name, collector, |collector| {
             self.facts().set_unlock(collector.status(attempts, None));
         })
         .await;
         if collector.enough() {
             self.console.line(&format!("shares gathered {} of {}", collector.good(), set.n()));
         }
-        Event::RoundOver { enough: collector.enough(), jitter: jitter() }
+        (Event::RoundOver { enough: collector.enough(), jitter: jitter() }, late)
     }
 
     async fn open(&self, collector: &mut Collector) -> Event {
@@ -156,17 +168,17 @@ fn new_collector(state: &EarlyState) -> Collector {
 }
 
 /// Asks every holder without a good share, all at once (at most 250, the bound of a share set), and stops at the
-/// first moment when there are enough.
+/// first moment when there are enough. Gives back the requests that are still under way then.
 async fn round(
     client: &GuardianClient,
     name: &str,
     collector: &mut Collector,
     mut note: impl FnMut(&Collector),
-) {
+) -> Asks {
     let open = collector.ask_again();
     note(collector);
     if collector.enough() {
-        return;
+        return Asks::new();
     }
     let mut asks = ask_all(client, name, collector, &open);
     while let Some((index, answer)) = asks.next().await {
@@ -175,26 +187,56 @@ async fn round(
         }
         note(collector);
         if collector.enough() {
-            return;
+            break;
+        }
+    }
+    asks
+}
+
+/// Listens to the guardians that were slower than enough others, so that status names one that is down or lies
+/// although nobody had to wait for it. Every share is judged by itself and wiped at once: the key that they would
+/// make together is never in memory again.
+async fn hear_out(facts: Facts, fresh: impl Fn() -> Collector, mut status: UnlockStatus, mut late: Asks) {
+    while let Some((index, answer)) = late.next().await {
+        let mut one = fresh();
+        if one.answer(index, answer).is_err() {
+            continue;
+        }
+        let heard = one.status(status.attempts, None).guardians.into_iter().nth(index);
+        if let (Some(place), Some(heard)) = (status.guardians.get_mut(index), heard) {
+            if heard.answer != "good" {
+                tracing::warn!(
+                    "guardian {} ({}): {} {}",
+                    heard.node_id,
+                    heard.wg_ip,
+                    heard.answer,
+                    heard.detail
+                );
+            }
+            status.good += u8::from(heard.answer == "good");
+            *place = heard;
+            facts.set_unlock(status.clone());
         }
     }
 }
 
+/// What [`hear_out`] needs of the early state, without its secrets.
+fn state_for_late(state: &EarlyState) -> impl Fn() -> Collector + 'static {
+    let (set, volume, node) = (state.shares.clone(), state.volume_uuid, state.node_id.clone());
+    move || Collector::new(set.clone(), volume, node.clone())
+}
+
 type Answer = (usize, Result<Zeroizing<Vec<u8>>, Refusal>);
+type Asks = FuturesUnordered<LocalBoxFuture<'static, Answer>>;
 
 /// One request per holder, under way at once.
-pub(super) fn ask_all(
-    client: &GuardianClient,
-    name: &str,
-    collector: &Collector,
-    holders: &[usize],
-) -> FuturesUnordered<impl Future<Output = Answer> + use<>> {
+pub(super) fn ask_all(client: &GuardianClient, name: &str, collector: &Collector, holders: &[usize]) -> Asks {
     let set = collector.set().holders();
     let known = holders.iter().filter_map(|index| set.get(*index).map(|holder| (*index, holder.wg_ip)));
     known
         .map(|(index, guardian)| {
             let (client, name) = (client.clone(), name.to_owned());
-            async move { (index, client.get(guardian, &name).await) }
+            async move { (index, client.get(guardian, &name).await) }.boxed_local()
         })
         .collect()
 }
