@@ -24,7 +24,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use agent_log::{AgentLog, LogLayer};
 use console::Terminal;
 use orama_actors::ports::Console;
-use ports::{Screen, chain};
+use ports::Screen;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
     match run() {
         Ok(never) => match never {},
-        Err(error) => eprintln!("orama-agent: {}\r", chain(&*error)),
+        Err(error) => eprintln!("orama-agent: {}\r", orama_actors::describe(&*error)),
     }
     ExitCode::FAILURE
 }

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use orama_actors::describe;
 use orama_actors::ports::{Console, Mesh, MeshFailure, Power};
 use orama_actors::wg::INTERFACE;
 use orama_mesh::{Backend, Interface, InterfaceStatus, PeerConfig, PublicKey, WgConfig};
@@ -61,14 +62,14 @@ impl KernelMesh {
         let mut interface = self.interface.lock().unwrap_or_else(PoisonError::into_inner);
         let interface =
             interface.as_mut().ok_or_else(|| MeshFailure(format!("{INTERFACE} is not up yet")))?;
-        call(interface).map_err(|error| MeshFailure(chain(&error)))
+        call(interface).map_err(|error| MeshFailure(describe(&error)))
     }
 }
 
 impl Mesh for KernelMesh {
     fn up(&self, config: &WgConfig) -> Result<(), MeshFailure> {
         let up = Interface::up(INTERFACE, config, Backend::Kernel);
-        let up = up.map_err(|error| MeshFailure(chain(&error)))?;
+        let up = up.map_err(|error| MeshFailure(describe(&error)))?;
         *self.interface.lock().unwrap_or_else(PoisonError::into_inner) = Some(up);
         Ok(())
     }
@@ -84,16 +85,4 @@ impl Mesh for KernelMesh {
     fn read(&self) -> Result<InterfaceStatus, MeshFailure> {
         self.with(|interface| interface.read())
     }
-}
-
-/// An error with all its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use orama_actors::boot::machine::Phase;
+use orama_actors::describe;
 use orama_actors::facts::Facts;
 use orama_slots::boot_count::{self, Marked};
-
-use crate::ports::chain;
 
 /// How long the node must have been well without a break.
 const PROBATION: Duration = Duration::from_secs(60);
@@ -23,7 +22,7 @@ pub async fn await_good(facts: Facts, esp: PathBuf) {
     let trial = match boot_count::pending() {
         Ok(Some(trial)) => trial,
         Ok(None) => return,
-        Err(error) => return tracing::warn!("boot counting: {}", chain(&error)),
+        Err(error) => return tracing::warn!("boot counting: {}", describe(&error)),
     };
     tracing::info!("image {} is on trial, {} boots left", trial.name, trial.tries_left);
     let mut well = Duration::ZERO;
@@ -37,7 +36,7 @@ pub async fn await_good(facts: Facts, esp: PathBuf) {
     match marked {
         Ok(Ok(Marked::Now)) => tracing::info!("image {name} is good"),
         Ok(Ok(Marked::Already)) => {}
-        Ok(Err(error)) => tracing::warn!("image {name} could not be marked good: {}", chain(&error)),
+        Ok(Err(error)) => tracing::warn!("image {name} could not be marked good: {}", describe(&error)),
         Err(_) => tracing::warn!("image {name} could not be marked good: the call panicked"),
     }
 }

@@ -157,7 +157,8 @@ impl Operator {
         command.arg("--cacert").arg(&self.authority).arg(format!("{}{path}", Self::gateway_url()));
         let output = feed(command, body).map_err(failed)?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.trim().parse().map_err(|_| OperatorError::Failed {
+        // 000 is curl's word for no answer.
+        text.trim().parse().ok().filter(|status| *status != 0).ok_or_else(|| OperatorError::Failed {
             command: name(),
             status: output.status,
             message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
