@@ -3,9 +3,11 @@
 //! ever. With it, the connection lingers for the disconnect timeout and is closed.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::HttpMessage as _;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -13,6 +15,10 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures_util::Stream;
+
+/// How much of a body nobody wants is taken all the same, bytes, and for how long.
+const DRAIN_LIMIT_BYTES: usize = 8 << 20;
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
 /// A request's body, shared by its reader and the answer.
 pub struct HeldPayload(Rc<RefCell<Payload>>);
@@ -23,6 +29,23 @@ impl HeldPayload {
         let shared = Rc::new(RefCell::new(request.take_payload()));
         request.set_payload(Payload::Stream { payload: Box::pin(Reader(shared.clone())) });
         Self(shared)
+    }
+
+    /// Takes the rest of the body, within bounds. In HTTP/2 a stream that is dropped before its end is reset, and
+    /// clients such as curl then report that instead of the answer they have.
+    pub async fn drain(&self) {
+        let rest = async {
+            let mut left = DRAIN_LIMIT_BYTES;
+            while let Some(Ok(chunk)) = poll_fn(|cx| Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)).await
+            {
+                match left.checked_sub(chunk.len()) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+        };
+        // What is over the bounds is cut off: that is what they are for.
+        let _ = actix_web::rt::time::timeout(DRAIN_LIMIT, rest).await;
     }
 
     /// Ties the body to the answer's body, which lives until the last byte of it is written.

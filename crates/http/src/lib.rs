@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpListener};
 use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Version;
 use actix_web::middleware::Next;
 use nix::sys::socket::{setsockopt, sockopt};
 
@@ -36,6 +37,11 @@ pub async fn hold_body(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    let is_http2 = request.version() == Version::HTTP_2;
     let held = HeldPayload::take_from(&mut request);
-    next.call(request).await.map(|response| held.keep_with(response))
+    let result = next.call(request).await;
+    if is_http2 {
+        held.drain().await;
+    }
+    result.map(|response| held.keep_with(response))
 }
