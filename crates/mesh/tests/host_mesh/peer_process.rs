@@ -23,7 +23,10 @@ pub struct PeerProcess {
 
 impl PeerProcess {
     pub fn start() -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        // A test that was started in the background inherits SIGINT ignored, and would pass that on.
+        let mut child = Command::new("/usr/bin/env")
+            .arg("--default-signal=INT,TERM")
+            .arg(std::env::current_exe().unwrap())
             .arg(crate::inner_process::ARGUMENT)
             .env_clear()
             .stdin(Stdio::piped())
