@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Report, libtest};
+use super::{Count, Report, libtest};
 use crate::host;
 use crate::workspace::{TestTarget, Workspace, cargo};
 
@@ -91,6 +91,9 @@ fn run_target(
     // One at a time: the tests of one file share a node, and two cores run one node well.
     command.current_dir(&target.folder).arg("--test-threads=1");
     let (count, note) = libtest::run(&mut command, limit);
+    if count == Count::default() {
+        return report.add_step(tier, &target.name, started, Err("ran no test".into()));
+    }
     report.add(tier, &target.name, started, count, note);
 }
 
