@@ -155,7 +155,8 @@ fn start_mesh(
     folder: &Path,
     control: &Path,
 ) -> Result<Process, ClusterError> {
-    let mut command = network.command(artifacts.program("orama")?);
+    // A userspace interface has a control socket in /run that is named after it.
+    let mut command = network.command_with_own_run(artifacts.program("orama")?);
     command.args(["mesh", "serve", "--userspace", "--control"]).arg(control);
     command.args(["--address", &format!("{HOST_ADDRESS}/24")]);
     for index in 0..GUARDIANS {

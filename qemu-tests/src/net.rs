@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::process::search_path;
@@ -69,6 +70,24 @@ impl Namespace {
             command.pre_exec(move || {
                 enter(handle)?;
                 nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                Ok(())
+            });
+        }
+        command
+    }
+
+    /// The same for a program that keeps sockets in /run under names of its own choice: it gets a /run that
+    /// nobody else sees, so that two clusters on one machine do not answer for each other.
+    pub fn command_with_own_run(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.command(program);
+        // SAFETY: as in `command`: three system calls between fork and exec, with constant arguments that
+        // nix copies to the stack; nothing is allocated.
+        unsafe {
+            command.pre_exec(|| {
+                unshare(CloneFlags::CLONE_NEWNS)?;
+                let none: Option<&str> = None;
+                mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+                mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, none)?;
                 Ok(())
             });
         }

@@ -63,7 +63,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, DemoError> {
             images::for_demo(&Workspace::find()?)?.artifacts.folder().to_owned()
         }
     };
-    if let Some(status) = again_in_user_namespace(&["--built".as_ref(), folder.as_os_str()])? {
+    let built = ["--built".as_ref(), folder.as_os_str()];
+    let more = if arguments.built.is_some() { &[][..] } else { &built[..] };
+    if let Some(status) = again_in_user_namespace(more)? {
         return Ok(status.success());
     }
     // Before any thread starts: all of them inherit it.
