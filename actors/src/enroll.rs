@@ -200,15 +200,38 @@ impl EnrollActor {
             wireguard_public_key: (!push_only)
                 .then(|| self.own_key.get_or_insert_with(PrivateKey::generate).public().to_string()),
         };
-        self.console.line(&self.console_line(&shown));
         *crate::supervise::lock(&self.shown) = (!push_only).then(|| shown.clone());
         self.code = Some(shown);
         if let Some(timer) = self.expiry.take() {
             context.cancel_future(timer);
         }
         self.expiry = Some(context.notify_later(Happened(Event::CodeExpired), code::LIFETIME));
-        if self.server.is_none() {
-            context.notify(BindPage);
+        // Who reads the line goes to the port next: it must be open by then.
+        self.bind_page(context);
+        self.announce();
+    }
+
+    fn announce(&self) {
+        if let Some(shown) = &self.code {
+            self.console.line(&self.console_line(shown));
+        }
+    }
+
+    /// Opens the port; when something else holds it still, again later, and then the code is announced once more.
+    fn bind_page(&mut self, context: &mut Context<Self>) {
+        if self.server.is_some() {
+            return;
+        }
+        let push = self.state.push_only.then(|| self.registry.enroll.clone());
+        match page::serve(self.settings.listen, Arc::clone(&self.shown), push) {
+            Ok((_, handle, server)) => {
+                self.server = Some(handle);
+                actix_rt::spawn(server);
+            }
+            Err(error) => {
+                tracing::warn!("cannot listen on {}: {error}", self.settings.listen);
+                context.notify_later(BindPage, BIND_AGAIN);
+            }
         }
     }
 
@@ -217,6 +240,9 @@ impl EnrollActor {
         let port = self.settings.listen.port();
         match (self.settings.mode, (self.settings.addresses)().first()) {
             (EnrollMode::SealedPush, _) => format!("registration code {code}, expires {expires}"),
+            (EnrollMode::Websocket, _) if self.server.is_none() => {
+                format!("registration code {code} (port {port} is not open yet), expires {expires}")
+            }
             (EnrollMode::Websocket, Some(ip)) => {
                 format!("registration code {code} (also at http://{ip}:{port}/), expires {expires}")
             }
@@ -380,18 +406,10 @@ impl Handler<BindPage> for EnrollActor {
 
     fn handle(&mut self, _: BindPage, context: &mut Self::Context) {
         let open = !matches!(self.state.phase, machine::Phase::Closed | machine::Phase::Done);
-        if !open || self.server.is_some() {
-            return;
-        }
-        let push = self.state.push_only.then(|| self.registry.enroll.clone());
-        match page::serve(self.settings.listen, Arc::clone(&self.shown), push) {
-            Ok((_, handle, server)) => {
-                self.server = Some(handle);
-                actix_rt::spawn(server);
-            }
-            Err(error) => {
-                tracing::warn!("cannot listen on {}: {error}", self.settings.listen);
-                context.notify_later(BindPage, BIND_AGAIN);
+        if open && self.server.is_none() {
+            self.bind_page(context);
+            if self.server.is_some() {
+                self.announce();
             }
         }
     }
