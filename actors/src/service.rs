@@ -263,6 +263,8 @@ impl ServiceActor {
                 uptime_seconds: None,
                 reason: self.state.reason.clone(),
                 seccomp: self.plan.seccomp.clone(),
+                refusals: 0,
+                message: String::new(),
             },
         );
     }

@@ -211,6 +211,8 @@ impl Actor for ServicesActor {
                 uptime_seconds: None,
                 reason: refused.reason.clone(),
                 seccomp: String::new(),
+                refusals: 0,
+                message: String::new(),
             };
             self.registry.facts.set_service(&refused.name, status);
         }

@@ -103,6 +103,12 @@ pub struct ServiceStatus {
     pub reason: String,
     /// `audit` or `enforce`.
     pub seccomp: String,
+    /// System calls that its profile did not allow, since the agent started: every call, not every kind.
+    #[serde(default)]
+    pub refusals: u64,
+    /// What the service last said of itself (`STATUS=` of sd_notify); empty when it says nothing.
+    #[serde(default)]
+    pub message: String,
 }
 
 /// `GET /v1/agent/health`.
@@ -115,7 +121,7 @@ pub struct Health {
 /// `POST /v1/agent/command`. Unknown fields are accepted: existing gateways may add some.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CommandRequest {
-    /// `restart`, `start`, `stop`, `status`, `reboot`, `poweroff`.
+    /// `restart`, `start`, `stop`, `reload`, `status`, `reboot`, `poweroff`.
     pub action: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod guardian;
 pub mod mesh_control;
 mod redacted;
+pub mod refusals;
 
 pub use redacted::Redacted;
 

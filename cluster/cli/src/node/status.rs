@@ -176,6 +176,8 @@ mod tests {
                     uptime_seconds: None,
                     reason: "volume is closed".into(),
                     seccomp: "audit".into(),
+                    refusals: 0,
+                    message: String::new(),
                 },
             )]
             .into(),
