@@ -1,9 +1,17 @@
-//! Raw look at the start of a device: is there a LUKS header, whose is it, and what is left of a broken one.
-//! Reads the fixed binary part only (LUKS2 on-disk format, section 2.1); the JSON part is cryptsetup's to read.
+//! Raw look at the start of a device: is there a LUKS header, whose is it, what is left of a broken one, and which
+//! token does an unharmed one carry. Mends nothing: a header that is harmed in any way is cryptsetup's to read.
+//! Source: LUKS2 on-disk format specification, section 2.1.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::seal::TOKEN_TYPE;
 use crate::uuid::parse_uuid;
@@ -18,6 +26,14 @@ const SECOND_COPY_OFFSETS: [u64; 9] =
 /// The binary header's UUID field, bytes from its start.
 const UUID_OFFSET: usize = 168;
 const UUID_FIELD_BYTES: usize = 40;
+/// The binary header; the JSON area follows it, bytes.
+const BINARY_BYTES: usize = 4096;
+/// Fields of the binary header, bytes from its start.
+const SIZE_FIELD: Range<usize> = 8..16;
+const SEQUENCE_FIELD: Range<usize> = 16..24;
+const CHECKSUM_ALGORITHM_FIELD: Range<usize> = 72..104;
+const OFFSET_FIELD: Range<usize> = 256..264;
+const CHECKSUM_FIELD: Range<usize> = 448..512;
 
 /// What the fixed part of a header says.
 pub(crate) struct BinaryHeader {
@@ -48,6 +64,70 @@ fn read_copy(device: &File, offset: u64, magic: &[u8; 6]) -> io::Result<Option<B
     let text = field.split(|&byte| byte == 0).next().unwrap_or_default();
     let uuid = std::str::from_utf8(text).ok().and_then(parse_uuid);
     Ok(Some(BinaryHeader { version: u16::from_be_bytes([bytes[6], bytes[7]]), uuid }))
+}
+
+/// Of the header's JSON what is looked at here.
+#[derive(Deserialize)]
+struct Metadata<'a> {
+    #[serde(borrow)]
+    tokens: BTreeMap<&'a str, &'a RawValue>,
+    config: Config<'a>,
+}
+
+#[derive(Deserialize)]
+struct Config<'a> {
+    keyslots_size: &'a str,
+}
+
+/// The token in slot 0 of a header that is unharmed: two copies that agree, a checksum that is right, and the room
+/// that they speak of. `None`: anything else. Saves the start of a program on every boot; cryptsetup reads a
+/// header of this size twice and takes longer than everything else before the first share is asked for.
+pub(crate) fn token_of_unharmed(device: &File) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut both = Zeroizing::new(vec![0; 2 * METADATA_BYTES]);
+    read_up_to(device, 0, &mut both)?;
+    let (first, second) = both.split_at(METADATA_BYTES);
+    if !agree(first, second) || !checksum_is_right(first) {
+        return Ok(None);
+    }
+    let json = first[BINARY_BYTES..].split(|&byte| byte == 0).next().unwrap_or_default();
+    let Ok(metadata) = serde_json::from_slice::<Metadata<'_>>(json) else { return Ok(None) };
+    let Ok(keyslots) = metadata.config.keyslots_size.parse::<u64>() else { return Ok(None) };
+    // A device that ends within the header was cut off behind our back.
+    let needed = (2 * METADATA_BYTES as u64).saturating_add(keyslots);
+    if io::Seek::seek(&mut &*device, io::SeekFrom::End(0))? <= needed {
+        return Ok(None);
+    }
+    let token = metadata.tokens.get("0").filter(|_| metadata.tokens.len() == 1);
+    Ok(token.map(|token| Zeroizing::new(token.get().as_bytes().to_vec())))
+}
+
+/// Whether both copies say the same. Their binary parts differ in magic, salt, place and checksum.
+fn agree(first: &[u8], second: &[u8]) -> bool {
+    let number = |copy: &[u8], field: Range<usize>| {
+        copy[field].iter().fold(0u64, |number, &byte| number << 8 | u64::from(byte))
+    };
+    let size = METADATA_BYTES as u64;
+    let same = |field: Range<usize>| first[field.clone()] == second[field];
+    first.starts_with(MAGIC_FIRST)
+        && second.starts_with(MAGIC_SECOND)
+        && number(first, SIZE_FIELD) == size
+        && number(second, SIZE_FIELD) == size
+        && number(first, OFFSET_FIELD) == 0
+        && number(second, OFFSET_FIELD) == size
+        && same(SEQUENCE_FIELD)
+        && same(UUID_OFFSET..UUID_OFFSET + UUID_FIELD_BYTES)
+        && first[BINARY_BYTES..] == second[BINARY_BYTES..]
+}
+
+/// Over the whole copy with its own field as zeros.
+fn checksum_is_right(copy: &[u8]) -> bool {
+    let algorithm = copy[CHECKSUM_ALGORITHM_FIELD].split(|&byte| byte == 0).next();
+    let digest = Sha256::new()
+        .chain_update(&copy[..CHECKSUM_FIELD.start])
+        .chain_update([0; CHECKSUM_FIELD.end - CHECKSUM_FIELD.start])
+        .chain_update(&copy[CHECKSUM_FIELD.end..])
+        .finalize();
+    algorithm == Some(b"sha256") && copy[CHECKSUM_FIELD].starts_with(&digest)
 }
 
 /// What is left of a header that cryptsetup does not take.

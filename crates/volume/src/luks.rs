@@ -173,15 +173,23 @@ impl DataVolume for LuksVolume {
             }
             Some(_) => {}
         }
-        let export = self.export_token().map_err(|source| match source {
-            RunError::OutputTooLong { .. } => self.damaged(Damage::TokenTooLong { limit: TOKEN_LIMIT_BYTES }),
-            source => ProbeError::Export { device: device.clone(), source },
-        })?;
-        if export.code != 0 {
-            return self.probe_without_token(&export.stderr);
-        }
-        let (state, sealed) =
-            SealedRecord::from_token_json(&export.stdout).map_err(|source| self.damaged(source))?;
+        let file = File::open(&self.device).map_err(read)?;
+        let token = match header::token_of_unharmed(&file).map_err(read)? {
+            Some(token) => token,
+            None => {
+                let export = self.export_token().map_err(|source| match source {
+                    RunError::OutputTooLong { .. } => {
+                        self.damaged(Damage::TokenTooLong { limit: TOKEN_LIMIT_BYTES })
+                    }
+                    source => ProbeError::Export { device: device.clone(), source },
+                })?;
+                if export.code != 0 {
+                    return self.probe_without_token(&export.stderr);
+                }
+                export.stdout
+            }
+        };
+        let (state, sealed) = SealedRecord::from_token_json(&token).map_err(|source| self.damaged(source))?;
         // Read again: cryptsetup has by now repaired a first copy that was broken.
         let header_uuid = self.read_header().map_err(read)?.and_then(|found| found.uuid);
         if header_uuid != Some(state.volume_uuid) {

@@ -252,6 +252,13 @@ fn check_damaged_or_unfinished(file: &FileVolume, length: usize) {
 }
 
 #[test]
+fn a_device_that_ends_behind_its_header_is_damage() {
+    let (file, _) = FileVolume::enrolled();
+    file.set_bytes(&file.bytes()[..3 << 20]);
+    assert!(matches!(file.volume.probe(), Err(ProbeError::Damaged { .. })));
+}
+
+#[test]
 fn an_erased_header_is_blank() {
     let (file, _) = FileVolume::enrolled();
     let mut bytes = file.bytes();
@@ -297,6 +304,10 @@ fn a_missing_program_is_named_and_not_taken_for_a_blank_volume() {
     let programs =
         orama_volume::Programs { cryptsetup: "/nonexistent/cryptsetup".into(), ..Default::default() };
     let volume = orama_volume::LuksVolume::new(file.device(), "/nonexistent").with_programs(programs);
+    assert!(matches!(volume.probe(), Ok(Probe::Enrolled { .. })), "an unharmed header is read without a program");
+    let mut bytes = file.bytes();
+    bytes[0x1100..0x1140].fill(b'#');
+    file.set_bytes(&bytes);
     let error = volume.probe().err().unwrap();
     assert!(matches!(error, ProbeError::Export { .. }));
     let cause = std::error::Error::source(&error).unwrap().to_string();
