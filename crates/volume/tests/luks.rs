@@ -304,7 +304,10 @@ fn a_missing_program_is_named_and_not_taken_for_a_blank_volume() {
     let programs =
         orama_volume::Programs { cryptsetup: "/nonexistent/cryptsetup".into(), ..Default::default() };
     let volume = orama_volume::LuksVolume::new(file.device(), "/nonexistent").with_programs(programs);
-    assert!(matches!(volume.probe(), Ok(Probe::Enrolled { .. })), "an unharmed header is read without a program");
+    assert!(
+        matches!(volume.probe(), Ok(Probe::Enrolled { .. })),
+        "an unharmed header is read without a program"
+    );
     let mut bytes = file.bytes();
     bytes[0x1100..0x1140].fill(b'#');
     file.set_bytes(&bytes);
