@@ -23,8 +23,8 @@ const UNSAFE_FILES: [&str; 14] = [
 ];
 
 /// Workspace crates that programs around the node may use.
-const FOR_CLUSTER: [&str; 5] =
-    ["orama-http", "orama-protocol", "orama-keyshare", "orama-mesh", "orama-policy"];
+const FOR_CLUSTER: [&str; 6] =
+    ["orama-http", "orama-protocol", "orama-keyshare", "orama-mesh", "orama-policy", "orama-sandbox"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {

@@ -50,7 +50,7 @@ impl ProbePlan {
 impl ServicePlan {
     pub fn from_policy(policy: &Arc<Policy>) -> Self {
         let (readiness, ready_within) = match &policy.readiness {
-            Readiness::None => (None, None),
+            Readiness::None | Readiness::Notify { .. } => (None, None),
             Readiness::Probe { probe, timeout } => (Some(plan_probe(policy, probe)), Some(*timeout)),
         };
         let liveness =

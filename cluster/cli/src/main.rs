@@ -11,6 +11,7 @@ mod mesh;
 mod monitor;
 mod node;
 mod output;
+mod policy;
 mod text;
 
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ enum Command {
     /// WireGuard on this machine.
     #[command(subcommand)]
     Mesh(mesh::MeshCommand),
+    /// Writes, checks, tries and compares service profiles; needs no node.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
 }
 
 fn main() -> ExitCode {
@@ -54,7 +58,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
     match run(cli, &output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             output.failure(&failure);
             ExitCode::from(failure.exit as u8)
@@ -62,12 +66,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, output: &Output) -> Result<(), failure::Failure> {
+fn run(cli: Cli, output: &Output) -> Result<ExitCode, failure::Failure> {
     match cli.command {
-        Command::Node(command) => node::run(command, &cli.connection, output),
+        Command::Node(command) => node::run(command, &cli.connection, output)?,
         Command::Monitor(monitor::MonitorCommand::Report) => {
-            monitor::report(&cli.connection.with_key()?, output)
+            monitor::report(&cli.connection.with_key()?, output)?;
         }
-        Command::Mesh(command) => mesh::run(command, output),
+        Command::Mesh(command) => mesh::run(command, output)?,
+        Command::Policy(command) => return policy::run(command, &cli.connection, output),
     }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,24 +1,21 @@
 //! From the TOML schema to a [`Spec`]: ranges, names, paths, addresses, defaults. Every error is collected.
 
+mod filesystem;
+mod running;
+mod seccomp;
+
 use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
 
-use crate::error::{PolicyError, Report, deserialize, did_you_mean};
+use crate::error::{PolicyError, Report, deserialize};
 use crate::fields::{MAX_ENTRIES, bounded, number, one_of, seconds, service_name, shown_path, template};
-use crate::names::{Capability, Device, Signal};
-use crate::rules::{self, Action, Mode, Seccomp};
-use crate::spec::{
-    CgroupLimits, Filesystem, Liveness, Namespaces, Probe, Readiness, Restart, Rlimit, Spec, Stop,
-};
+use crate::names::{Capability, Signal};
+use crate::spec::{CgroupLimits, Namespaces, Restart, Rlimit, Spec, Stop};
 use crate::template::Template;
 use crate::{SCHEMA_VERSION, Sets, raw};
 
-/// Size of the private /tmp unless the policy says otherwise, in bytes.
-const DEFAULT_TMP_BYTES: u64 = 64 << 20;
 /// Open files unless the policy says otherwise: enough for a busy server, not enough to exhaust the kernel.
 const DEFAULT_NOFILE: u64 = 16_384;
 
@@ -34,7 +31,7 @@ fn spec(report: &mut Report<'_>, raw: raw::File, sets: &Sets) -> Spec {
         report.add(raw.version.span(), format!("`version` must be {SCHEMA_VERSION}"));
     }
     let name = service_name(report, "name", &raw.name);
-    let filesystem = filesystem(report, &raw.filesystem);
+    let filesystem = filesystem::filesystem(report, &raw.filesystem);
     let has_data = !filesystem.writable.is_empty();
     let (uid, gid) = user(report, &raw.user);
     let binary = shown_path(report, "binary", &raw.binary);
@@ -58,15 +55,18 @@ fn spec(report: &mut Report<'_>, raw: raw::File, sets: &Sets) -> Spec {
         gid,
         order: number(report, "order", &raw.order, 0..=10_000, 100) as u32,
         after: after(report, &name, &raw.after),
-        readiness: readiness(report, &raw.readiness, has_data),
-        liveness: liveness(report, &raw.liveness, has_data),
+        prepare: running::prepare(report, &raw.prepare, &filesystem),
+        readiness: running::readiness(report, &raw.readiness, has_data),
+        liveness: running::liveness(report, &raw.liveness, has_data),
         restart: restart(report, &raw.restart),
         stop: stop(report, &raw.stop),
+        reload: running::reload(report, &raw.reload),
         namespaces: namespaces(report, &raw.namespaces),
         capabilities: capabilities(report, &raw.capabilities.ambient),
         limits: rlimits(report, &raw.rlimits),
         cgroup: cgroup(report, &raw.cgroup),
-        seccomp: seccomp(report, &raw.seccomp, sets),
+        landlock: filesystem::landlock(report, &raw.landlock),
+        seccomp: seccomp::seccomp(report, &raw.seccomp, sets),
         filesystem,
         name,
     }
@@ -119,73 +119,6 @@ fn after(report: &mut Report<'_>, name: &str, list: &[Spanned<String>]) -> Vec<S
         .collect()
 }
 
-fn probe(
-    report: &mut Report<'_>,
-    whole: Range<usize>,
-    tcp: &Option<Spanned<String>>,
-    http: &Option<Spanned<String>>,
-    has_data: bool,
-) -> Option<Probe> {
-    match (tcp, http) {
-        (Some(address), None) => {
-            address_shape(report, address, address.get_ref());
-            Some(Probe::Tcp(template(report, address, has_data)))
-        }
-        (None, Some(url)) => {
-            match url.get_ref().strip_prefix("http://") {
-                Some(rest) => {
-                    let authority = rest.split('/').next().unwrap_or("");
-                    address_shape(report, url, authority);
-                }
-                None => report.add(url.span(), "only http:// addresses can be probed"),
-            }
-            Some(Probe::Http(template(report, url, has_data)))
-        }
-        _ => {
-            report.add(whole, "give exactly one of `tcp` and `http`");
-            None
-        }
-    }
-}
-
-/// `host:port`, where the host is an address, `localhost` or `${wg_ip}`.
-fn address_shape(report: &mut Report<'_>, field: &Spanned<String>, authority: &str) {
-    let plain = authority.replace("${wg_ip}", "127.0.0.1");
-    let with_ip = plain.replacen("localhost:", "127.0.0.1:", 1);
-    let port = with_ip.parse::<std::net::SocketAddr>().map(|address| address.port());
-    if !matches!(port, Ok(1..)) {
-        report.add_with(
-            field.span(),
-            format!("`{authority}` is not an address and port"),
-            "as in 127.0.0.1:6001 or ${wg_ip}:4001".to_owned(),
-        );
-    }
-}
-
-fn readiness(report: &mut Report<'_>, table: &Option<Spanned<raw::Readiness>>, has_data: bool) -> Readiness {
-    let Some(table) = table else { return Readiness::None };
-    let raw = table.get_ref();
-    let timeout = seconds(report, "timeout_seconds", &raw.timeout_seconds, 60);
-    match probe(report, table.span(), &raw.tcp, &raw.http, has_data) {
-        Some(probe) => Readiness::Probe { probe, timeout },
-        None => Readiness::None,
-    }
-}
-
-fn liveness(
-    report: &mut Report<'_>,
-    table: &Option<Spanned<raw::Liveness>>,
-    has_data: bool,
-) -> Option<Liveness> {
-    let table = table.as_ref()?;
-    let raw = table.get_ref();
-    let interval = seconds(report, "interval_seconds", &raw.interval_seconds, 10);
-    let timeout = seconds(report, "timeout_seconds", &raw.timeout_seconds, 5);
-    let failures = number(report, "failures", &raw.failures, 1..=1000, 3) as u32;
-    let probe = probe(report, table.span(), &raw.tcp, &raw.http, has_data)?;
-    Some(Liveness { probe, interval, timeout, failures })
-}
-
 fn restart(report: &mut Report<'_>, raw: &raw::Restart) -> Restart {
     let initial = number(report, "initial_ms", &raw.initial_ms, 10..=3_600_000, 500);
     let maximum = number(report, "maximum_ms", &raw.maximum_ms, 10..=3_600_000, 30_000);
@@ -205,45 +138,6 @@ fn stop(report: &mut Report<'_>, raw: &raw::Stop) -> Stop {
         one_of(report, "signal", &Signal::ALL, signal).unwrap_or(Signal::Term)
     });
     Stop { signal, grace: seconds(report, "grace_seconds", &raw.grace_seconds, 10) }
-}
-
-fn filesystem(report: &mut Report<'_>, raw: &raw::Filesystem) -> Filesystem {
-    let writable: Vec<PathBuf> =
-        bounded(report, &raw.writable, "writable").map(|text| shown_path(report, "writable", text)).collect();
-    let readable: Vec<PathBuf> =
-        bounded(report, &raw.readable, "readable").map(|text| shown_path(report, "readable", text)).collect();
-    overlaps(report, raw, &writable, &readable);
-    let devices = match &raw.devices {
-        None => Device::ALL.map(|(_, device)| device).to_vec(),
-        Some(list) => list
-            .iter()
-            .take(MAX_ENTRIES)
-            .filter_map(|name| one_of(report, "device", &Device::ALL, name))
-            .collect(),
-    };
-    let tmp_bytes = number(report, "tmp_bytes", &raw.tmp_bytes, 4096..=1 << 40, DEFAULT_TMP_BYTES);
-    Filesystem { writable, readable, tmp_bytes, devices }
-}
-
-/// What lies inside a writable path can be replaced by the service, with a symlink for instance: nothing of the
-/// policy's may lie there.
-fn overlaps(report: &mut Report<'_>, raw: &raw::Filesystem, writable: &[PathBuf], readable: &[PathBuf]) {
-    for (index, (path, text)) in writable.iter().zip(&raw.writable).enumerate() {
-        let outer = writable
-            .iter()
-            .enumerate()
-            .find(|(other, outer)| path.starts_with(outer) && (path != *outer || *other < index));
-        if let Some((_, outer)) = outer {
-            let what = format!("`{}` already lies inside writable `{}`", path.display(), outer.display());
-            report.add(text.span(), what);
-        }
-    }
-    for (path, text) in readable.iter().zip(&raw.readable) {
-        if let Some(outer) = writable.iter().find(|outer| path.starts_with(outer)) {
-            let what = format!("`{}` lies inside writable `{}`", path.display(), outer.display());
-            report.add(text.span(), what);
-        }
-    }
 }
 
 fn namespaces(report: &mut Report<'_>, raw: &raw::Namespaces) -> Namespaces {
@@ -301,48 +195,5 @@ fn cgroup(report: &mut Report<'_>, raw: &raw::Cgroup) -> CgroupLimits {
         cpu_weight: limit("cpu_weight", &raw.cpu_weight, 1..=10_000),
         cpu_quota_percent: limit("cpu_quota_percent", &raw.cpu_quota_percent, 1..=100_000),
         io_weight: limit("io_weight", &raw.io_weight, 1..=10_000),
-    }
-}
-
-fn seccomp(report: &mut Report<'_>, raw: &raw::Seccomp, sets: &Sets) -> Seccomp {
-    let modes = [("audit", Mode::Audit), ("enforce", Mode::Enforce)];
-    let mode = one_of(report, "mode", &modes, &raw.mode).unwrap_or(Mode::Enforce);
-    let mut allow = Vec::new();
-    let mut seen: Vec<&str> = Vec::new();
-    for name in raw.sets.iter().take(MAX_ENTRIES) {
-        if seen.contains(&name.get_ref().as_str()) {
-            report.add(name.span(), format!("set `{}` is listed twice", name.get_ref()));
-            continue;
-        }
-        seen.push(name.get_ref());
-        match sets.get(name.get_ref()) {
-            Some(Ok(rules)) => allow.extend_from_slice(rules),
-            Some(Err(reason)) => report.add(name.span(), format!("set is broken: {reason}")),
-            None => {
-                let hint = did_you_mean(name.get_ref(), sets.names())
-                    .unwrap_or_else(|| "no such file in sets/".to_owned());
-                report.add_with(name.span(), format!("unknown set `{}`", name.get_ref()), hint);
-            }
-        }
-    }
-    allow.extend(rules::allow(report, None, &raw.allow));
-    Seccomp { mode, default_action: default_action(report, raw), allow, deny: rules::deny(report, &raw.deny) }
-}
-
-fn default_action(report: &mut Report<'_>, raw: &raw::Seccomp) -> Action {
-    let kinds = [("kill", false), ("errno", true)];
-    let errno = raw
-        .default_action
-        .as_ref()
-        .and_then(|action| one_of(report, "default_action", &kinds, action))
-        .unwrap_or(false);
-    match (&raw.errno, errno) {
-        (Some(name), true) => Action::Errno(rules::errno(report, name)),
-        (None, true) => Action::Errno(1),
-        (Some(name), false) => {
-            report.add(name.span(), "`errno` only goes with default_action = \"errno\"");
-            Action::Kill
-        }
-        (None, false) => Action::Kill,
     }
 }

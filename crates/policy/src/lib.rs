@@ -4,29 +4,36 @@
 //! nothing but the policy files: whether a binary exists or a kernel can do it is the sandbox's business.
 #![forbid(unsafe_code)]
 
+mod call;
 mod check;
 mod error;
 mod fields;
 mod load;
 mod names;
 mod order;
+mod patch;
 mod raw;
 mod rules;
 mod sets;
 mod spec;
 mod template;
+mod verdict;
 
 use std::ops::Deref;
 
+pub use call::{Call, Shape, path_arguments};
 pub use error::PolicyError;
-pub use load::{Loaded, Refused, load_dir};
+pub use load::{Loaded, Refused, load_dir, read_bounded};
 pub use names::{Capability, Device, Signal};
+pub use patch::{Observed, patch};
 pub use rules::{Action, Comparison, Condition, Denial, Mode, Origin, Rule, Seccomp, Sysno};
 pub use sets::Sets;
 pub use spec::{
-    CgroupLimits, Filesystem, Liveness, Namespaces, Probe, Readiness, Restart, Rlimit, Spec, Stop,
+    CgroupLimits, Filesystem, Landlock, LandlockMode, Liveness, Namespaces, Prepare, Probe, Readiness,
+    Restart, Rlimit, Spec, Stop,
 };
 pub use template::{Template, Variable, Variables};
+pub use verdict::{Consequence, NearMiss, Verdict, always};
 
 /// The only schema version there is. A file that says another one is refused, never guessed at.
 pub const SCHEMA_VERSION: u32 = 1;

@@ -140,7 +140,7 @@ pub(crate) fn toml_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The text of a file of at most [`MAX_FILE_BYTES`]; the reason when there is none.
-pub(crate) fn read_bounded(path: &Path) -> Result<String, String> {
+pub fn read_bounded(path: &Path) -> Result<String, String> {
     let is_file = fs::metadata(path).map_err(|error| error.to_string())?.is_file();
     if !is_file {
         return Err("not a regular file".to_owned());

@@ -25,12 +25,15 @@ pub(crate) struct File {
     #[serde(default)]
     pub after: Vec<Text>,
     pub user: Spanned<User>,
+    #[serde(default)]
+    pub prepare: Vec<Spanned<Prepare>>,
     pub readiness: Option<Spanned<Readiness>>,
     pub liveness: Option<Spanned<Liveness>>,
     #[serde(default)]
     pub restart: Restart,
     #[serde(default)]
     pub stop: Stop,
+    pub reload: Option<Reload>,
     #[serde(default)]
     pub filesystem: Filesystem,
     #[serde(default)]
@@ -41,6 +44,8 @@ pub(crate) struct File {
     pub rlimits: Rlimits,
     #[serde(default)]
     pub cgroup: Cgroup,
+    #[serde(default)]
+    pub landlock: Landlock,
     pub seccomp: Seccomp,
 }
 
@@ -53,9 +58,18 @@ pub(crate) struct User {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Prepare {
+    pub arguments: Vec<Text>,
+    pub unless_exists: Option<Text>,
+    pub timeout_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Readiness {
     pub tcp: Option<Text>,
     pub http: Option<Text>,
+    pub notify: Option<Spanned<bool>>,
     pub timeout_seconds: Option<Spanned<i64>>,
 }
 
@@ -83,6 +97,20 @@ pub(crate) struct Restart {
 pub(crate) struct Stop {
     pub signal: Option<Text>,
     pub grace_seconds: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reload {
+    pub signal: Text,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Landlock {
+    pub mode: Option<Text>,
+    pub tcp_bind: Option<Vec<Spanned<i64>>>,
+    pub tcp_connect: Option<Vec<Spanned<i64>>>,
 }
 
 #[derive(Deserialize, Default)]

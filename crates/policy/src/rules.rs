@@ -1,5 +1,6 @@
 //! Seccomp rules as a policy states them, and their validation. Compiling them to BPF is the sandbox's part.
 
+use std::fmt;
 use std::str::FromStr;
 
 pub use syscalls::Sysno;
@@ -54,13 +55,22 @@ pub struct Denial {
     pub origin: Origin,
 }
 
-/// The line that says so, for explanations.
+/// The line that says so, for explanations. Line 0 = the sandbox itself, whatever the policy says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The set that the rule came with; `None` = the policy itself.
     pub set: Option<String>,
     pub file: String,
     pub line: u32,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => out.write_str(&self.file),
+            line => write!(out, "{}:{line}", self.file),
+        }
+    }
 }
 
 /// A comparison of one argument, 0 to 5, with a constant. Only the lower 32 bits are looked at unless `wide`:
@@ -83,6 +93,23 @@ pub enum Comparison {
     Ge,
     /// The bits of the mask equal those of the value.
     MaskedEq(u64),
+}
+
+impl Condition {
+    /// What the kernel will say of these arguments.
+    pub fn holds(&self, args: &[u64; 6]) -> bool {
+        let cut = |number: u64| if self.wide { number } else { number & u64::from(u32::MAX) };
+        let argument = args.get(usize::from(self.index)).map_or(0, |argument| cut(*argument));
+        match self.comparison {
+            Comparison::Eq => argument == self.value,
+            Comparison::Ne => argument != self.value,
+            Comparison::Lt => argument < self.value,
+            Comparison::Le => argument <= self.value,
+            Comparison::Gt => argument > self.value,
+            Comparison::Ge => argument >= self.value,
+            Comparison::MaskedEq(mask) => argument & mask == self.value & mask,
+        }
+    }
 }
 
 impl Comparison {

@@ -8,6 +8,9 @@ use crate::load::{read_bounded, toml_files};
 use crate::rules::{self, Rule};
 use crate::{SCHEMA_VERSION, raw};
 
+/// The files of policies/sets when this program was built: name and text.
+const BUILTIN: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/builtin_sets.rs"));
+
 /// All sets of a policies directory, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Sets {
@@ -18,6 +21,15 @@ impl Sets {
     /// No sets: for policies that list every call themselves.
     pub fn none() -> Sets {
         Sets::default()
+    }
+
+    /// The sets that come with this program, as on a node of the same version.
+    pub fn builtin() -> Sets {
+        let mut sets = Sets::default();
+        for (name, text) in BUILTIN {
+            sets.insert(name, &format!("sets/{name}.toml"), text);
+        }
+        sets
     }
 
     /// Reads `dir/*.toml`. A directory that cannot be read is a directory without sets: the policies that name

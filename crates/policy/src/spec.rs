@@ -24,16 +24,21 @@ pub struct Spec {
     /// Among services that do not depend on each other the lower order starts first.
     pub order: u32,
     pub after: Vec<String>,
+    /// Run one after the other before each start, with the same binary in the same sandbox.
+    pub prepare: Vec<Prepare>,
     pub readiness: Readiness,
     pub liveness: Option<Liveness>,
     pub restart: Restart,
     pub stop: Stop,
+    /// What makes the running service read its configuration again; `None` = it cannot.
+    pub reload: Option<Signal>,
     pub filesystem: Filesystem,
     pub namespaces: Namespaces,
     /// Ambient capabilities; the bounding set holds these and nothing else.
     pub capabilities: Vec<Capability>,
     pub limits: Vec<Rlimit>,
     pub cgroup: CgroupLimits,
+    pub landlock: Landlock,
     pub seccomp: Seccomp,
 }
 
@@ -59,6 +64,16 @@ impl Spec {
     }
 }
 
+/// One step before the start, such as `init`. A step that fails or takes too long is a failed start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepare {
+    /// Without argv[0], which is the service's binary.
+    pub args: Vec<Template>,
+    /// The step is left out when this path exists. It lies below a writable path.
+    pub unless_exists: Option<Template>,
+    pub timeout: Duration,
+}
+
 /// When a started service counts as ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
@@ -66,6 +81,8 @@ pub enum Readiness {
     None,
     /// When the probe succeeds; not ready within `timeout` is a failed start.
     Probe { probe: Probe, timeout: Duration },
+    /// When it says `READY=1` in the sd_notify protocol.
+    Notify { timeout: Duration },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,4 +160,23 @@ pub struct CgroupLimits {
     pub cpu_quota_percent: Option<u64>,
     /// 1 to 10000, the kernel's default is 100.
     pub io_weight: Option<u64>,
+}
+
+/// Restrictions by Landlock on top of the mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landlock {
+    pub mode: LandlockMode,
+    /// Ports that may be bound over TCP; `None` = not restricted.
+    pub tcp_bind: Option<Vec<u16>>,
+    /// Ports that may be connected to over TCP; `None` = not restricted.
+    pub tcp_connect: Option<Vec<u16>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LandlockMode {
+    /// A kernel that cannot do all of it refuses the start.
+    Require,
+    /// What the kernel can do is done.
+    BestEffort,
+    Off,
 }

@@ -146,7 +146,7 @@ fn impossible_values_are_refused() {
         "[restart]\ninitial_ms = 1000\nmaximum_ms = 500\n",
         "p.toml:15:14: `maximum_ms` is below `initial_ms` (1000)",
     );
-    check_section("[readiness]\n", "p.toml:13:1: give exactly one of `tcp` and `http`");
+    check_section("[readiness]\n", "p.toml:13:1: give exactly one of `tcp`, `http` and `notify = true`");
     check_section(
         "[readiness]\ntcp = \"somewhere\"\n",
         "p.toml:14:7: `somewhere` is not an address and port (as in 127.0.0.1:6001 or ${wg_ip}:4001)",

@@ -1,0 +1,28 @@
+//! `orama policy learn`: what a service really calls.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::SetsFrom;
+use crate::connection::Connection;
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+
+#[derive(Args)]
+#[allow(dead_code, reason = "not built yet")]
+pub struct LearnArgs {
+    /// The profile.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Another program than the profile's, with its arguments.
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<String>,
+    #[command(flatten)]
+    sets: SetsFrom,
+}
+
+pub fn execute(_args: &LearnArgs, _connection: &Connection, _output: &Output) -> Result<ExitCode, Failure> {
+    Err(Failure::new(Exit::Usage, "not built yet"))
+}
