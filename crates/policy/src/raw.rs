@@ -121,6 +121,7 @@ pub(crate) struct Filesystem {
     #[serde(default)]
     pub readable: Vec<Text>,
     pub tmp_bytes: Option<Spanned<i64>>,
+    pub disk_bytes: Option<Spanned<i64>>,
     pub devices: Option<Vec<Text>>,
 }
 

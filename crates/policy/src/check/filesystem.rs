@@ -28,7 +28,9 @@ pub(super) fn filesystem(report: &mut Report<'_>, raw: &raw::Filesystem) -> File
             .collect(),
     };
     let tmp_bytes = number(report, "tmp_bytes", &raw.tmp_bytes, 4096..=1 << 40, DEFAULT_TMP_BYTES);
-    Filesystem { writable, readable, tmp_bytes, devices }
+    let disk_bytes =
+        raw.disk_bytes.as_ref().map(|_| number(report, "disk_bytes", &raw.disk_bytes, 1 << 16..=1 << 50, 0));
+    Filesystem { writable, readable, tmp_bytes, disk_bytes, devices }
 }
 
 /// What lies inside a writable path can be replaced by the service, with a symlink for instance: nothing of the
