@@ -28,7 +28,10 @@ pub(crate) struct Plan<'a> {
     pub work_dir: &'a CStr,
     /// For 0, 1 and 2; all three are above 2.
     pub stdio: [RawFd; 3],
+    /// Without the limit of open files.
     pub rlimits: &'a [(u32, libc::rlimit64)],
+    /// Last of all, so that the listener is not refused its place in the parent's table.
+    pub nofile: Option<&'a libc::rlimit64>,
     pub last_capability: u32,
     /// Bit set of the ambient capabilities.
     pub ambient: u64,
@@ -36,7 +39,11 @@ pub(crate) struct Plan<'a> {
     pub gid: u32,
     /// The parent's pid as the child must see it; 0 in a PID namespace of its own.
     pub parent: i32,
-    pub filters: &'a [(libc::sock_fprog, u32)],
+    /// The Landlock ruleset, when there is one.
+    pub landlock: Option<RawFd>,
+    pub filter: libc::sock_fprog,
+    /// Of seccomp(2).
+    pub filter_flags: u32,
     pub binary: &'a CStr,
     pub argv: *const *const c_char,
     pub envp: *const *const c_char,
@@ -52,6 +59,8 @@ pub(crate) struct Report {
     pub index: AtomicU32,
     /// Not 0 = failed.
     pub errno: AtomicI32,
+    /// The number in the parent's descriptor table that the filter's listener got; 0 = none yet.
+    pub listener: AtomicI32,
 }
 
 #[repr(C)]
@@ -72,9 +81,10 @@ struct InterfaceRequest {
 /// Runs the plan at `data`; never returns.
 ///
 /// # Safety
-/// To be started by `clone3_onto_stack` with CLONE_VM, CLONE_VFORK, CLONE_CLEAR_SIGHAND and a mount namespace,
-/// without CLONE_FILES, CLONE_FS or CLONE_SIGHAND, all signals blocked; `data` points to a valid [`Plan`] whose
-/// owner waits.
+/// To be started by `clone3_onto_stack` with CLONE_VM, CLONE_VFORK, CLONE_FILES, CLONE_CLEAR_SIGHAND and a mount
+/// namespace, without CLONE_FS or CLONE_SIGHAND, all signals blocked; `data` points to a valid [`Plan`] whose
+/// owner waits. The descriptor table is the parent's until `finish` leaves it: nothing may be closed or replaced
+/// in it before, but what the child itself has opened.
 pub(crate) unsafe extern "C" fn run(data: *mut c_void) -> ! {
     // SAFETY: the caller's obligation.
     let plan = unsafe { &*data.cast::<Plan<'_>>() };
@@ -82,7 +92,7 @@ pub(crate) unsafe extern "C" fn run(data: *mut c_void) -> ! {
     unsafe {
         isolate(plan);
         enter_root(plan);
-        connect(plan);
+        limit(plan);
         drop_privileges(plan);
         finish(plan)
     }
@@ -143,6 +153,7 @@ unsafe fn isolate(plan: &Plan<'_>) {
             let request = std::ptr::from_ref(&request) as usize;
             let args = [socket, libc::SIOCSIFFLAGS as usize, request, 0, 0, 0];
             step(plan, Stage::Loopback, 0, libc::SYS_ioctl, args);
+            step(plan, Stage::Loopback, 0, libc::SYS_close, [socket, 0, 0, 0, 0, 0]);
         }
         let private = (libc::MS_REC | libc::MS_PRIVATE) as usize;
         step(plan, Stage::Private, 0, libc::SYS_mount, [0, c"/".as_ptr() as usize, 0, private, 0, 0]);
@@ -180,16 +191,13 @@ unsafe fn enter_root(plan: &Plan<'_>) {
     }
 }
 
-/// Standard streams and resource limits.
+/// Resource limits.
 ///
 /// # Safety
 /// Only in the child.
-unsafe fn connect(plan: &Plan<'_>) {
+unsafe fn limit(plan: &Plan<'_>) {
     // SAFETY: as in `isolate`.
     unsafe {
-        for (target, fd) in plan.stdio.iter().enumerate() {
-            step(plan, Stage::Stdio, target, libc::SYS_dup2, [*fd as usize, target, 0, 0, 0, 0]);
-        }
         for (index, (resource, limit)) in plan.rlimits.iter().enumerate() {
             let args = [0, *resource as usize, std::ptr::from_ref(limit) as usize, 0, 0, 0];
             step(plan, Stage::Rlimit, index, libc::SYS_prlimit64, args);
@@ -243,17 +251,31 @@ unsafe fn drop_privileges(plan: &Plan<'_>) {
 unsafe fn finish(plan: &Plan<'_>) -> ! {
     // SAFETY: as in `isolate`; argv and envp are null-terminated arrays of C strings.
     unsafe {
-        step(plan, Stage::CloseFds, 0, libc::SYS_close_range, [3, u32::MAX as usize, 0, 0, 0, 0]);
         let none = 0u64;
         let mask = std::ptr::from_ref(&none) as usize;
         let args = [libc::SIG_SETMASK as usize, mask, 0, 8, 0, 0];
         step(plan, Stage::Signals, 0, libc::SYS_rt_sigprocmask, args);
         let args = [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0, 0, 0];
         step(plan, Stage::NoNewPrivs, 0, libc::SYS_prctl, args);
-        for (index, (program, flags)) in plan.filters.iter().enumerate() {
-            let program = std::ptr::from_ref(program) as usize;
-            let args = [libc::SECCOMP_SET_MODE_FILTER as usize, *flags as usize, program, 0, 0, 0];
-            step(plan, Stage::Seccomp, index, libc::SYS_seccomp, args);
+        if let Some(ruleset) = plan.landlock {
+            let args = [ruleset as usize, 0, 0, 0, 0, 0];
+            step(plan, Stage::Landlock, 0, libc::SYS_landlock_restrict_self, args);
+        }
+        let filter = std::ptr::from_ref(&plan.filter) as usize;
+        let args = [libc::SECCOMP_SET_MODE_FILTER as usize, plan.filter_flags as usize, filter, 0, 0, 0];
+        let listener = step(plan, Stage::Seccomp, 0, libc::SYS_seccomp, args);
+        plan.report.listener.store(listener as i32, Ordering::Release);
+        // From here on only calls of `orama_policy::always`: nobody listens yet, and the parent waits for us.
+        // A table of its own, in which execve closes everything but the three streams.
+        let flags = (libc::CLOSE_RANGE_UNSHARE | libc::CLOSE_RANGE_CLOEXEC) as usize;
+        step(plan, Stage::CloseFds, 0, libc::SYS_close_range, [3, u32::MAX as usize, flags, 0, 0, 0]);
+        for (target, fd) in plan.stdio.iter().enumerate() {
+            step(plan, Stage::Stdio, target, libc::SYS_dup3, [*fd as usize, target, 0, 0, 0, 0]);
+        }
+        if let Some(limit) = plan.nofile {
+            let limit = std::ptr::from_ref(limit) as usize;
+            let args = [0, libc::RLIMIT_NOFILE as usize, limit, 0, 0, 0];
+            step(plan, Stage::Nofile, 0, libc::SYS_prlimit64, args);
         }
         let args = [plan.binary.as_ptr() as usize, plan.argv as usize, plan.envp as usize, 0, 0, 0];
         step(plan, Stage::Exec, 0, libc::SYS_execve, args);

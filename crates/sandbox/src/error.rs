@@ -38,11 +38,6 @@ pub enum PrepareError {
         #[source]
         source: io::Error,
     },
-    #[error("compile the seccomp filter")]
-    Filter {
-        #[source]
-        source: seccompiler::BackendError,
-    },
     #[error("the seccomp filter has {instructions} instructions, the kernel takes {limit}")]
     FilterTooLarge { instructions: usize, limit: usize },
     #[error("read the last capability of this kernel")]
@@ -124,7 +119,6 @@ stages! {
     Pivot = "change to the private root",
     DetachOld = "detach the old root",
     WorkDir = "enter the working directory",
-    Stdio = "connect standard stream",
     Rlimit = "set the resource limit",
     BoundingSet = "drop from the bounding set capability",
     KeepCaps = "keep capabilities across the change of user",
@@ -134,10 +128,13 @@ stages! {
     Capset = "set the capabilities",
     Ambient = "raise the ambient capability",
     DeathSignal = "bind the life of the service to the agent",
-    CloseFds = "close the inherited descriptors",
     Signals = "unblock the signals",
     NoNewPrivs = "forbid new privileges",
-    Seccomp = "install seccomp program",
+    Landlock = "enter the Landlock domain",
+    Seccomp = "install the seccomp filter",
+    CloseFds = "close the inherited descriptors",
+    Stdio = "connect standard stream",
+    Nofile = "limit the open files",
     Exec = "execute",
 }
 

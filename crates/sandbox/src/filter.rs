@@ -1,142 +1,137 @@
-//! Seccomp rules -> BPF programs, in the order in which the child installs them.
-//!
-//! The kernel runs all programs of a task and takes the strictest answer, so what an earlier program answers
-//! with an errno must be allowed by the later ones.
+//! Seccomp rules -> one BPF program: a table of what each call meets, then a binary search over it. The kernel runs
+//! the program for every call number when it is installed, so its depth is what a start pays for.
+
+mod assemble;
+mod interpret;
 
 use std::collections::BTreeMap;
 
-use orama_policy::{Action, Comparison, Condition, Mode, Rule, Seccomp, Sysno};
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
-};
+use orama_policy::{Condition, Rule, Seccomp, Sysno, always};
 
 use crate::error::PrepareError;
+use crate::watch::SeccompData;
+use assemble::Leaf;
 
 /// BPF_MAXINSNS of the kernel.
 const MAX_INSTRUCTIONS: usize = 4096;
 
-/// What runs whatever the policy says: the exec of the service itself, and ends and signal returns, which no
-/// recording sees and without which an error path becomes a riddle.
-const ALWAYS: [Sysno; 7] = [
-    Sysno::execve,
-    Sysno::exit,
-    Sysno::exit_group,
-    Sysno::rt_sigreturn,
-    Sysno::restart_syscall,
-    Sysno::gettid,
-    Sysno::tgkill,
-];
-
-/// One program and whether its refusals are to be logged (SECCOMP_FILTER_FLAG_LOG).
-pub(crate) struct Program {
-    pub instructions: BpfProgram,
-    pub log: bool,
+/// A compiled program.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    instructions: Vec<libc::sock_filter>,
 }
 
-/// All programs of a policy; the main one last.
-pub(crate) fn compile(seccomp: &Seccomp) -> Result<Vec<Program>, PrepareError> {
-    let mut programs = vec![Program { instructions: gate(), log: false }];
-    let mut by_errno: BTreeMap<u32, BTreeMap<i64, Vec<SeccompRule>>> = BTreeMap::new();
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for rule in &seccomp.allow {
-        add(&mut rules, rule)?;
+/// What a filter does with one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Allow,
+    Errno(u32),
+    /// Left to whoever holds the listener.
+    Refuse,
+    /// A foreign architecture: killed by the kernel in every mode.
+    Kill,
+}
+
+impl Filter {
+    /// The filter of a policy. What it refuses goes to the listener in every mode: the watcher knows the mode.
+    pub fn compile(seccomp: &Seccomp) -> Result<Filter, PrepareError> {
+        Filter::assemble(&table(seccomp))
     }
-    // Unconditional: they never come this far, or must come through.
-    for number in ALWAYS.iter().chain([&Sysno::clone3]) {
-        rules.insert(i64::from(number.id()), Vec::new());
+
+    /// Sends every call to the listener but those that the child makes before it is the service, when nobody
+    /// listens yet.
+    pub(crate) fn tracing() -> Result<Filter, PrepareError> {
+        let mut leaves = BTreeMap::new();
+        for rule in always().iter().filter(|rule| rule.syscalls.iter().any(|call| BEFORE_EXEC.contains(call))) {
+            allow(&mut leaves, rule, |call| BEFORE_EXEC.contains(&call));
+        }
+        Filter::assemble(&leaves)
     }
-    for denial in &seccomp.deny {
-        for number in &denial.syscalls {
-            by_errno.entry(denial.errno).or_default().insert(i64::from(number.id()), Vec::new());
-            rules.insert(i64::from(number.id()), Vec::new());
+
+    fn assemble(leaves: &BTreeMap<u32, Leaf>) -> Result<Filter, PrepareError> {
+        let instructions = assemble::program(leaves);
+        if instructions.len() > MAX_INSTRUCTIONS {
+            return Err(PrepareError::FilterTooLarge {
+                instructions: instructions.len(),
+                limit: MAX_INSTRUCTIONS,
+            });
+        }
+        Ok(Filter { instructions })
+    }
+
+    /// What the kernel wants to be given; valid as long as the filter.
+    pub(crate) fn fprog(&self) -> libc::sock_fprog {
+        libc::sock_fprog {
+            len: self.instructions.len() as u16,
+            filter: self.instructions.as_ptr().cast_mut(),
         }
     }
-    for (errno, denied) in by_errno {
-        let instructions = program(denied, SeccompAction::Allow, SeccompAction::Errno(errno))?;
-        programs.push(Program { instructions, log: false });
+
+    /// The instructions, for whoever installs them by other means.
+    pub fn instructions(&self) -> &[libc::sock_filter] {
+        &self.instructions
     }
-    let mismatch = match (seccomp.mode, seccomp.default_action) {
-        (Mode::Audit, _) => SeccompAction::Log,
-        (Mode::Enforce, Action::Kill) => SeccompAction::KillProcess,
-        (Mode::Enforce, Action::Errno(errno)) => SeccompAction::Errno(errno),
-    };
-    programs.push(Program { instructions: program(rules, mismatch, SeccompAction::Allow)?, log: true });
-    Ok(programs)
+
+    /// Runs the program as the kernel would.
+    pub fn answer(&self, data: &SeccompData) -> Answer {
+        let value = interpret::run(&self.instructions, data);
+        match value & libc::SECCOMP_RET_ACTION_FULL {
+            libc::SECCOMP_RET_ALLOW => Answer::Allow,
+            libc::SECCOMP_RET_ERRNO => Answer::Errno(value & libc::SECCOMP_RET_DATA),
+            libc::SECCOMP_RET_USER_NOTIF => Answer::Refuse,
+            _ => Answer::Kill,
+        }
+    }
 }
 
-fn add(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, rule: &Rule) -> Result<(), PrepareError> {
-    for number in &rule.syscalls {
-        let number = i64::from(number.id());
-        // An empty list means "always": it swallows the conditional alternatives, whichever comes first.
+/// The calls that the child makes between the filter and the service's first instruction.
+const BEFORE_EXEC: [Sysno; 4] = [Sysno::close_range, Sysno::dup3, Sysno::prlimit64, Sysno::execve];
+
+/// What each call of the profile meets. A call that is not in the table is refused.
+fn table(seccomp: &Seccomp) -> BTreeMap<u32, Leaf> {
+    let mut leaves = BTreeMap::new();
+    for rule in &seccomp.allow {
+        allow(&mut leaves, rule, |_| true);
+    }
+    for denial in seccomp.deny.iter().rev() {
+        for call in &denial.syscalls {
+            leaves.insert(number(*call), Leaf::Errno(denial.errno));
+        }
+    }
+    for rule in always() {
+        allow(&mut leaves, rule, |_| true);
+    }
+    // Its flags lie in memory where no filter can look; libraries fall back to clone.
+    leaves.insert(number(Sysno::clone3), Leaf::Errno(libc::ENOSYS as u32));
+    leaves
+}
+
+fn number(call: Sysno) -> u32 {
+    call.id() as u32
+}
+
+/// Adds a rule for those of its calls that are wanted: an unconditional one swallows the others of its call.
+fn allow(leaves: &mut BTreeMap<u32, Leaf>, rule: &Rule, wanted: impl Fn(Sysno) -> bool) {
+    for call in rule.syscalls.iter().copied().filter(|call| wanted(*call)) {
         if rule.conditions.is_empty() {
-            rules.insert(number, Vec::new());
+            leaves.insert(number(call), Leaf::Allow);
             continue;
         }
-        let conditions = rule.conditions.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
-        let alternative = SeccompRule::new(conditions).map_err(backend)?;
-        match rules.get_mut(&number) {
-            Some(alternatives) if alternatives.is_empty() => {}
-            Some(alternatives) => alternatives.push(alternative),
+        let alternative: Vec<Condition> = rule.conditions.clone();
+        match leaves.get_mut(&number(call)) {
+            Some(Leaf::Allow) => {}
+            Some(Leaf::AllowIf { alternatives, .. }) => alternatives.push(alternative),
+            // A denied call that the sandbox itself needs with these arguments.
+            Some(Leaf::Errno(errno)) => {
+                let otherwise = Some(*errno);
+                leaves.insert(number(call), Leaf::AllowIf { alternatives: vec![alternative], otherwise });
+            }
             None => {
-                rules.insert(number, vec![alternative]);
+                leaves.insert(
+                    number(call),
+                    Leaf::AllowIf { alternatives: vec![alternative], otherwise: None },
+                );
             }
         }
     }
-    Ok(())
-}
-
-fn condition(condition: &Condition) -> Result<SeccompCondition, PrepareError> {
-    let length = if condition.wide { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
-    let operator = match condition.comparison {
-        Comparison::Eq => SeccompCmpOp::Eq,
-        Comparison::Ne => SeccompCmpOp::Ne,
-        Comparison::Lt => SeccompCmpOp::Lt,
-        Comparison::Le => SeccompCmpOp::Le,
-        Comparison::Gt => SeccompCmpOp::Gt,
-        Comparison::Ge => SeccompCmpOp::Ge,
-        Comparison::MaskedEq(mask) => SeccompCmpOp::MaskedEq(mask),
-    };
-    SeccompCondition::new(condition.index, length, operator, condition.value).map_err(backend)
-}
-
-fn program(
-    rules: BTreeMap<i64, Vec<SeccompRule>>,
-    mismatch: SeccompAction,
-    matched: SeccompAction,
-) -> Result<BpfProgram, PrepareError> {
-    let filter = SeccompFilter::new(rules, mismatch, matched, TargetArch::x86_64).map_err(backend)?;
-    let program = BpfProgram::try_from(filter).map_err(backend)?;
-    if program.len() > MAX_INSTRUCTIONS {
-        return Err(PrepareError::FilterTooLarge { instructions: program.len(), limit: MAX_INSTRUCTIONS });
-    }
-    Ok(program)
-}
-
-fn backend(source: seccompiler::BackendError) -> PrepareError {
-    PrepareError::Filter { source }
-}
-
-/// The program before all others: a foreign architecture and x32 kill the process in every mode, and clone3,
-/// whose flags lie in memory where no filter can look, does not exist, so that libraries fall back to clone.
-fn gate() -> BpfProgram {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-    const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-    const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-    const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    const DATA_NR: u32 = 0; // offsets in struct seccomp_data
-    const DATA_ARCH: u32 = 4;
-    const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-    const X32_BIT: u32 = 0x4000_0000;
-    let op = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    vec![
-        op(LOAD, 0, 0, DATA_ARCH),
-        op(EQUAL, 0, 5, AUDIT_ARCH_X86_64),
-        op(LOAD, 0, 0, DATA_NR),
-        op(AT_LEAST, 3, 0, X32_BIT),
-        op(EQUAL, 0, 1, Sysno::clone3.id() as u32),
-        op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
-        op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
-        op(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
-    ]
 }

@@ -33,10 +33,20 @@ const ROOT_BYTES: &CStr = c"1m";
 /// Smallest page of a tmpfs inode budget: one inode per this many bytes of /tmp.
 const TMP_BYTES_PER_INODE: u64 = 4096;
 
-/// Something of the host's at the same place in the new root.
+/// Where a service finds its notification socket.
+pub(crate) const NOTIFY_SOCKET: &str = "/run/notify/socket";
+
+/// Where the contents of a writable path lie on this machine.
+pub(crate) fn backing(below: Option<&Path>, path: &Path) -> PathBuf {
+    below.map_or_else(|| path.to_owned(), |below| below.join(relative(path)))
+}
+
+/// Something of the host's at a place in the new root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub path: PathBuf,
+    /// On this machine; nearly always the same.
+    source: PathBuf,
     attributes: u64,
     /// No component may be a symlink: for everything that a policy names.
     strict: bool,
@@ -52,7 +62,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(spec: &Spec, dynamic: bool) -> View {
+    /// `binary` is what is started, mostly the policy's own; `data` as in [`backing`].
+    pub(crate) fn new(spec: &Spec, binary: &Path, dynamic: bool, data: Option<&Path>) -> View {
         let mut view = View {
             shown: Vec::new(),
             links: Vec::new(),
@@ -60,12 +71,12 @@ impl View {
             tmp_options: tmp_options(spec),
         };
         let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-        let data = quiet | MOUNT_ATTR_NOEXEC;
+        let passive = quiet | MOUNT_ATTR_NOEXEC;
         let listed: BTreeSet<&PathBuf> =
             spec.filesystem.readable.iter().chain(&spec.filesystem.writable).collect();
         for path in PUBLIC_ETC.iter().map(Path::new) {
             if path.exists() && !listed.iter().any(|listed| *listed == path) {
-                view.show(path, data | MOUNT_ATTR_RDONLY, false);
+                view.show(path, passive | MOUNT_ATTR_RDONLY, false);
             }
         }
         for path in LIBRARIES.iter().map(Path::new).filter(|_| dynamic) {
@@ -76,18 +87,22 @@ impl View {
             }
         }
         for path in &spec.filesystem.readable {
-            view.show(path, data | MOUNT_ATTR_RDONLY, true);
+            view.show(path, passive | MOUNT_ATTR_RDONLY, true);
         }
         for path in &spec.filesystem.writable {
-            view.show(path, data, true);
+            view.show_from(path, backing(data, path), passive, true);
         }
-        view.show(&spec.binary, quiet | MOUNT_ATTR_RDONLY, false);
+        view.show(binary, quiet | MOUNT_ATTR_RDONLY, false);
         view.shown.sort_by(|left, right| left.path.cmp(&right.path));
         view
     }
 
     fn show(&mut self, path: &Path, attributes: u64, strict: bool) {
-        self.shown.push(Shown { path: path.to_owned(), attributes, strict });
+        self.show_from(path, path.to_owned(), attributes, strict);
+    }
+
+    fn show_from(&mut self, path: &Path, source: PathBuf, attributes: u64, strict: bool) {
+        self.shown.push(Shown { path: path.to_owned(), source, attributes, strict });
     }
 
     /// Builds the mounts for one start.
@@ -104,7 +119,7 @@ impl View {
         let mut mounts = Vec::with_capacity(self.shown.len() + 2);
         for shown in &self.shown {
             let failed =
-                |source| SpawnError::parent(Stage::ShowPath, Some(shown.path.display().to_string()), source);
+                |source| SpawnError::parent(Stage::ShowPath, Some(shown.source.display().to_string()), source);
             let (mount, status) = shown.clone_mount().map_err(failed)?;
             mount_point(root.as_fd(), &shown.path, &status).map_err(failed)?;
             mounts.push(mount);
@@ -158,7 +173,7 @@ impl View {
 
 impl Shown {
     fn clone_mount(&self) -> io::Result<(OwnedFd, FileStat)> {
-        let object = sys::open_path(&self.path, self.strict)?;
+        let object = sys::open_path(&self.source, self.strict)?;
         let status = fstat(object.as_fd())?;
         let kind = status.st_mode & libc::S_IFMT;
         if kind != libc::S_IFDIR && kind != libc::S_IFREG {

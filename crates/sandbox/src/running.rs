@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use crate::cgroup::Cgroup;
+use crate::watch::Listener;
 use crate::sys;
 
 /// A started service. Dropping it neither stops nor reaps it.
@@ -14,6 +15,8 @@ pub struct Running {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) cgroup: Cgroup,
+    pub(crate) listener: Option<Listener>,
+    pub(crate) notify: Option<OwnedFd>,
 }
 
 impl Running {
@@ -30,6 +33,18 @@ impl Running {
 
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// Where its refused calls wait, once: for [`crate::Watcher::add`]. Without a watcher they all get ENOSYS as
+    /// soon as this is dropped, and wait until then.
+    pub fn take_listener(&mut self) -> Option<Listener> {
+        self.listener.take()
+    }
+
+    /// The receiving end of its notification socket (sd_notify), when the policy's readiness is `notify`, once. A
+    /// datagram socket with SO_PASSCRED, blocking.
+    pub fn take_notify(&mut self) -> Option<OwnedFd> {
+        self.notify.take()
     }
 
     /// Signals the main process. `Ok` when it has already ended.

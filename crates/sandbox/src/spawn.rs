@@ -9,14 +9,15 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::Prepared;
+use crate::prepare::{Prepared, Streams};
 use crate::cgroup::Cgroup;
 use crate::child::{self, Plan, Report};
 use crate::error::{SpawnError, Stage};
 use crate::running::Running;
+use crate::watch::Listener;
 use crate::sys::{self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CloneArgs};
 
 /// For the child's few frames, unoptimized ones included, in bytes; a guard page lies below.
@@ -62,7 +63,11 @@ pub(crate) fn on_spawner<T: Send>(job: impl FnOnce() -> T + Send) -> Result<T, S
 }
 
 /// Starts the service; see [`Prepared::spawn`].
-pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Result<Running, SpawnError> {
+pub(crate) fn start(
+    prepared: &Prepared,
+    argv: &[CString],
+    given: Streams,
+) -> Result<Running, SpawnError> {
     let cgroup_failed = |source| {
         SpawnError::parent(Stage::Cgroup, Some(prepared.cgroup.path().display().to_string()), source)
     };
@@ -74,9 +79,12 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
     let cgroup = prepared.cgroup.open().map_err(cgroup_failed)?;
     let root = prepared.view.build()?;
     let streams = |source| SpawnError::parent(Stage::Streams, None, source);
-    let stdin = File::open("/dev/null").map_err(streams)?;
+    let stdin = match given.stdin {
+        Some(stdin) => stdin,
+        None => File::open("/dev/null").map_err(streams)?.into(),
+    };
     // Clear of 0 to 2, which the child overwrites one after the other.
-    let stdio = [OwnedFd::from(stdin), stdout, stderr].map(|fd| above_stdio(&fd));
+    let stdio = [stdin, given.stdout, given.stderr].map(|fd| above_stdio(&fd));
     let [stdin, stdout, stderr] = stdio;
     let stdio = [stdin.map_err(streams)?, stdout.map_err(streams)?, stderr.map_err(streams)?];
 
@@ -86,18 +94,7 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
         .map(AsRawFd::as_raw_fd)
         .zip(prepared.places.iter().map(CString::as_c_str))
         .collect();
-    let filters: Vec<(libc::sock_fprog, u32)> = prepared
-        .programs
-        .iter()
-        .map(|program| {
-            let fprog = libc::sock_fprog {
-                len: program.instructions.len() as u16,
-                filter: program.instructions.as_ptr().cast_mut().cast(),
-            };
-            (fprog, if program.log { libc::SECCOMP_FILTER_FLAG_LOG as u32 } else { 0 })
-        })
-        .collect();
-    let argv = pointers(&prepared.argv);
+    let argv = pointers(argv);
     let envp = pointers(&prepared.envp);
     let report = Report::default();
     let plan = Plan {
@@ -109,12 +106,15 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
         work_dir: &prepared.work_dir,
         stdio: stdio.each_ref().map(AsRawFd::as_raw_fd),
         rlimits: &prepared.rlimits,
+        nofile: prepared.nofile.as_ref(),
         last_capability: prepared.last_capability,
         ambient: prepared.ambient,
         uid: prepared.uid,
         gid: prepared.gid,
         parent: if prepared.namespaces.pid { 0 } else { std::process::id() as i32 },
-        filters: &filters,
+        landlock: None,
+        filter: prepared.filter.fprog(),
+        filter_flags: listener_flags(),
         binary: &prepared.binary,
         argv: argv.as_ptr(),
         envp: envp.as_ptr(),
@@ -122,7 +122,14 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
     };
     let (pid, pidfd) =
         clone(prepared, &plan, &cgroup).map_err(|(stage, source)| SpawnError::parent(stage, None, source))?;
-    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone() };
+    // Whatever else has happened: the descriptor is in our table and nobody else's.
+    let listener = report.listener.load(Ordering::Acquire);
+    let listener = (listener > 0).then(|| Listener {
+        // SAFETY: the child made it in the table that it shared with us and has left it there.
+        fd: unsafe { OwnedFd::from_raw_fd(listener) },
+        terms: Arc::clone(&prepared.terms),
+    });
+    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone(), listener, notify: None };
     match report.errno.load(Ordering::Acquire) {
         0 => Ok(running),
         errno => {
@@ -133,6 +140,23 @@ pub(crate) fn start(prepared: &Prepared, stdout: OwnedFd, stderr: OwnedFd) -> Re
             Err(SpawnError::parent(stage, object, io::Error::from_raw_os_error(errno)))
         }
     }
+}
+
+/// With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV where the kernel has it (Linux 5.19): a call that the watcher has
+/// taken up is not torn out of its hands by signals, which Go sends itself all the time.
+fn listener_flags() -> u32 {
+    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+    static FLAGS: OnceLock<u32> = OnceLock::new();
+    *FLAGS.get_or_init(|| {
+        let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+        let both = listener | WAIT_KILLABLE_RECV;
+        // SAFETY: without a program nothing is installed: EFAULT from a kernel that knows the flags, else EINVAL.
+        let result = unsafe {
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, both, std::ptr::null::<c_void>())
+        };
+        let known = result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT);
+        if known { both } else { listener }
+    })
 }
 
 /// Waits for what was killed a moment ago; kills nothing, for it may be a service that runs well.
@@ -158,7 +182,7 @@ impl Prepared {
             Stage::Rlimit => self.rlimits.get(index).map(|(resource, _)| format!("number {resource}")),
             Stage::Uid => Some(self.uid.to_string()),
             Stage::Gid => Some(self.gid.to_string()),
-            Stage::Stdio | Stage::BoundingSet | Stage::Ambient | Stage::Seccomp => Some(index.to_string()),
+            Stage::Stdio | Stage::BoundingSet | Stage::Ambient => Some(index.to_string()),
             _ => None,
         }
     }
@@ -191,7 +215,9 @@ fn clone(
     let namespaces = &prepared.namespaces;
     let flag = |wanted: bool, flag: i32| if wanted { flag as u64 } else { 0 };
     let mut args = CloneArgs {
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_NEWNS) as u64
+        // CLONE_FILES for the listener: made by the child, it lands in our table.
+        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::CLONE_NEWNS)
+            as u64
             | CLONE_CLEAR_SIGHAND
             | CLONE_INTO_CGROUP
             | flag(namespaces.uts, libc::CLONE_NEWUTS)
