@@ -71,6 +71,12 @@ pub fn always() -> &'static [Rule] {
                 &[(0, 3), (1, u64::from(u32::MAX)), (2, 6)],
                 "the sandbox closes all other descriptors",
             ),
+            // RLIMIT_NOFILE of asm-generic/resource.h.
+            rule(
+                &[Sysno::prlimit64],
+                &[(0, 0), (1, 7)],
+                "the sandbox limits the open files, when the filter's listener is open",
+            ),
             rule(
                 &[
                     Sysno::exit,

@@ -42,7 +42,8 @@ impl Filter {
     /// listens yet.
     pub(crate) fn tracing() -> Result<Filter, PrepareError> {
         let mut leaves = BTreeMap::new();
-        for rule in always().iter().filter(|rule| rule.syscalls.iter().any(|call| BEFORE_EXEC.contains(call))) {
+        for rule in always().iter().filter(|rule| rule.syscalls.iter().any(|call| BEFORE_EXEC.contains(call)))
+        {
             allow(&mut leaves, rule, |call| BEFORE_EXEC.contains(&call));
         }
         Filter::assemble(&leaves)
@@ -127,10 +128,8 @@ fn allow(leaves: &mut BTreeMap<u32, Leaf>, rule: &Rule, wanted: impl Fn(Sysno) -
                 leaves.insert(number(call), Leaf::AllowIf { alternatives: vec![alternative], otherwise });
             }
             None => {
-                leaves.insert(
-                    number(call),
-                    Leaf::AllowIf { alternatives: vec![alternative], otherwise: None },
-                );
+                leaves
+                    .insert(number(call), Leaf::AllowIf { alternatives: vec![alternative], otherwise: None });
             }
         }
     }

@@ -29,7 +29,6 @@ pub struct Prepared {
     pub(crate) binary: CString,
     pub(crate) argv: Vec<CString>,
     pub(crate) envp: Vec<CString>,
-    pub(crate) notify: bool,
     steps: Vec<Step>,
     pub(crate) work_dir: CString,
     pub(crate) hostname: Option<CString>,
@@ -140,7 +139,6 @@ impl<'a> Preparation<'a> {
         let no_limits = CgroupLimits::default();
         let limits = if self.limits { &policy.cgroup } else { &no_limits };
         let cgroup = Cgroup::create(self.base, &policy.name, limits)?;
-        let notify = policy_notifies(policy);
         let (nofile, rlimits): (Vec<_>, Vec<_>) =
             policy.limits.iter().map(rlimit).partition(|(resource, _)| *resource == libc::RLIMIT_NOFILE);
         let work_dir = policy.data_dir().map_or(OsStr::new("/"), |path| path.as_os_str());
@@ -158,8 +156,7 @@ impl<'a> Preparation<'a> {
             places,
             binary: c_string("the binary", binary_path.as_os_str().as_bytes())?,
             argv: argv(binary_path, &arguments)?,
-            envp: envp(policy, self.variables, notify)?,
-            notify,
+            envp: envp(policy, self.variables)?,
             steps: steps(policy, self.variables)?,
             work_dir: c_string("the data directory", work_dir.as_bytes())?,
             hostname: match policy.namespaces.uts {
@@ -228,10 +225,6 @@ impl Step {
     }
 }
 
-fn policy_notifies(policy: &Policy) -> bool {
-    matches!(policy.readiness, Readiness::Notify { .. })
-}
-
 fn argv(binary: &Path, arguments: &[String]) -> Result<Vec<CString>, PrepareError> {
     let mut argv = vec![c_string("the binary", binary.as_os_str().as_bytes())?];
     for argument in arguments {
@@ -240,9 +233,9 @@ fn argv(binary: &Path, arguments: &[String]) -> Result<Vec<CString>, PrepareErro
     Ok(argv)
 }
 
-fn envp(policy: &Policy, variables: &Variables, notify: bool) -> Result<Vec<CString>, PrepareError> {
+fn envp(policy: &Policy, variables: &Variables) -> Result<Vec<CString>, PrepareError> {
     let mut pairs = policy.expand_env(variables);
-    if notify {
+    if matches!(policy.readiness, Readiness::Notify { .. }) {
         pairs.push(("NOTIFY_SOCKET".to_owned(), root::NOTIFY_SOCKET.to_owned()));
     }
     pairs

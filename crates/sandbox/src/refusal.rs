@@ -30,7 +30,16 @@ pub enum Seen {
     Refused(Refusal),
     /// A call that the profile answers with an errno on purpose (`[[seccomp.deny]]`). As the next, seen only of
     /// services prepared with [`crate::Preparation::trace`].
-    Denied { service: String, pid: u32, call: Call, errno: u32 },
+    Denied {
+        service: String,
+        pid: u32,
+        call: Call,
+        errno: u32,
+    },
     /// A call that the profile allows.
-    Allowed { service: String, pid: u32, call: Call },
+    Allowed {
+        service: String,
+        pid: u32,
+        call: Call,
+    },
 }

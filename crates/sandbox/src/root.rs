@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
+use nix::sys::socket::sockopt::PassCred;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
 use nix::unistd::symlinkat;
-use orama_policy::{Device, Spec};
+use orama_policy::{Device, Readiness, Spec};
 
 use crate::error::{SpawnError, Stage};
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
@@ -59,6 +61,7 @@ pub(crate) struct View {
     links: Vec<(PathBuf, PathBuf)>,
     devices: Vec<Device>,
     tmp_options: [(&'static CStr, CString); 5],
+    notify: bool,
 }
 
 impl View {
@@ -69,6 +72,7 @@ impl View {
             links: Vec::new(),
             devices: spec.filesystem.devices.clone(),
             tmp_options: tmp_options(spec),
+            notify: matches!(spec.readiness, Readiness::Notify { .. }),
         };
         let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
         let passive = quiet | MOUNT_ATTR_NOEXEC;
@@ -118,8 +122,9 @@ impl View {
         }
         let mut mounts = Vec::with_capacity(self.shown.len() + 2);
         for shown in &self.shown {
-            let failed =
-                |source| SpawnError::parent(Stage::ShowPath, Some(shown.source.display().to_string()), source);
+            let failed = |source| {
+                SpawnError::parent(Stage::ShowPath, Some(shown.source.display().to_string()), source)
+            };
             let (mount, status) = shown.clone_mount().map_err(failed)?;
             mount_point(root.as_fd(), &shown.path, &status).map_err(failed)?;
             mounts.push(mount);
@@ -127,6 +132,10 @@ impl View {
         for (place, target) in &self.links {
             link(root.as_fd(), place, target).map_err(skeleton)?;
         }
+        let notify = match self.notify {
+            true => Some(notify_socket(root.as_fd()).map_err(skeleton)?),
+            false => None,
+        };
         let options: Vec<(&CStr, &CStr)> =
             self.tmp_options.iter().map(|(key, value)| (*key, value.as_c_str())).collect();
         let tmp = sys::tmpfs(&options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
@@ -135,7 +144,7 @@ impl View {
         sys::set_mount_attributes(root.as_fd(), MOUNT_ATTR_RDONLY, 0).map_err(skeleton)?;
         mounts.push(tmp);
         mounts.push(dev);
-        Ok(Root { root, mounts })
+        Ok(Root { root, mounts, notify })
     }
 
     /// The places of [`Root::mounts`], relative to the new root and in the same order.
@@ -189,6 +198,23 @@ impl Shown {
 pub(crate) struct Root {
     pub root: OwnedFd,
     pub mounts: Vec<OwnedFd>,
+    /// The receiving end of [`NOTIFY_SOCKET`].
+    pub notify: Option<OwnedFd>,
+}
+
+/// Binds the notification socket in the new root. Its messages carry the sender's credentials.
+fn notify_socket(root: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let place = relative(Path::new(NOTIFY_SOCKET));
+    directories(root, place.parent().unwrap_or(Path::new("")))?;
+    let socket = socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // Before anything can be sent.
+    setsockopt(&socket, PassCred, &true)?;
+    // The root is mounted nowhere yet: its descriptor is the only way to it.
+    let through = PathBuf::from(format!("/proc/self/fd/{}", root.as_raw_fd())).join(place);
+    bind(socket.as_raw_fd(), &UnixAddr::new(&through)?)?;
+    let mode = Mode::from_bits_truncate(0o666);
+    nix::sys::stat::fchmodat(root, place, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+    Ok(socket)
 }
 
 fn tmp_options(spec: &Spec) -> [(&'static CStr, CString); 5] {

@@ -6,8 +6,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use crate::cgroup::Cgroup;
-use crate::watch::Listener;
 use crate::sys;
+use crate::watch::Listener;
 
 /// A started service. Dropping it neither stops nor reaps it.
 #[derive(Debug)]

@@ -12,13 +12,13 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::prepare::{Prepared, Streams};
 use crate::cgroup::Cgroup;
 use crate::child::{self, Plan, Report};
 use crate::error::{SpawnError, Stage};
+use crate::prepare::{Prepared, Streams};
 use crate::running::Running;
-use crate::watch::Listener;
 use crate::sys::{self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CloneArgs};
+use crate::watch::Listener;
 
 /// For the child's few frames, unoptimized ones included, in bytes; a guard page lies below.
 const STACK_BYTES: usize = 64 * 1024;
@@ -63,11 +63,7 @@ pub(crate) fn on_spawner<T: Send>(job: impl FnOnce() -> T + Send) -> Result<T, S
 }
 
 /// Starts the service; see [`Prepared::spawn`].
-pub(crate) fn start(
-    prepared: &Prepared,
-    argv: &[CString],
-    given: Streams,
-) -> Result<Running, SpawnError> {
+pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Result<Running, SpawnError> {
     let cgroup_failed = |source| {
         SpawnError::parent(Stage::Cgroup, Some(prepared.cgroup.path().display().to_string()), source)
     };
@@ -129,7 +125,7 @@ pub(crate) fn start(
         fd: unsafe { OwnedFd::from_raw_fd(listener) },
         terms: Arc::clone(&prepared.terms),
     });
-    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone(), listener, notify: None };
+    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone(), listener, notify: root.notify };
     match report.errno.load(Ordering::Acquire) {
         0 => Ok(running),
         errno => {
@@ -216,8 +212,11 @@ fn clone(
     let flag = |wanted: bool, flag: i32| if wanted { flag as u64 } else { 0 };
     let mut args = CloneArgs {
         // CLONE_FILES for the listener: made by the child, it lands in our table.
-        flags: (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | libc::CLONE_NEWNS)
-            as u64
+        flags: (libc::CLONE_VM
+            | libc::CLONE_VFORK
+            | libc::CLONE_FILES
+            | libc::CLONE_PIDFD
+            | libc::CLONE_NEWNS) as u64
             | CLONE_CLEAR_SIGHAND
             | CLONE_INTO_CGROUP
             | flag(namespaces.uts, libc::CLONE_NEWUTS)

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::refusal::{Refusal, Seen};
+use answer::Dying;
 pub(crate) use answer::Terms;
 pub use kernel::SeccompData;
-use answer::Dying;
 
 /// The kernel's end of one started service: its refused calls come out of here. Give it to a [`Watcher`].
 #[derive(Debug)]
@@ -63,7 +63,12 @@ impl Watcher {
     pub fn start_tracing(sink: impl Fn(Seen) + Send + 'static) -> io::Result<Watcher> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let shared = Arc::new(Shared { inbox: Mutex::default(), wake });
-        let mut work = Work { shared: Arc::clone(&shared), sink: Box::new(sink), listeners: Vec::new(), dying: Vec::new() };
+        let mut work = Work {
+            shared: Arc::clone(&shared),
+            sink: Box::new(sink),
+            listeners: Vec::new(),
+            dying: Vec::new(),
+        };
         let thread = std::thread::Builder::new().name("watcher".to_owned()).spawn(move || work.run())?;
         Ok(Watcher { shared, thread: Some(thread) })
     }

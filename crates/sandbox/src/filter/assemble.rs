@@ -30,7 +30,10 @@ pub(super) enum Leaf {
     Allow,
     Errno(u32),
     /// Allowed when all conditions of one alternative hold; else an errno, or refused.
-    AllowIf { alternatives: Vec<Vec<Condition>>, otherwise: Option<u32> },
+    AllowIf {
+        alternatives: Vec<Vec<Condition>>,
+        otherwise: Option<u32>,
+    },
 }
 
 fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {

@@ -45,8 +45,11 @@ pub(super) struct Dying {
 impl Dying {
     /// True when there is nothing more to do for it.
     pub(super) fn settled(&mut self, now: Instant) -> bool {
-        let mut polled =
-            [libc::pollfd { fd: std::os::fd::AsRawFd::as_raw_fd(&self.process), events: libc::POLLIN, revents: 0 }];
+        let mut polled = [libc::pollfd {
+            fd: std::os::fd::AsRawFd::as_raw_fd(&self.process),
+            events: libc::POLLIN,
+            revents: 0,
+        }];
         kernel::poll(&mut polled, Some(Duration::ZERO));
         if polled[0].revents != 0 {
             return true;

@@ -55,7 +55,8 @@ pub(super) fn receive(listener: BorrowedFd<'_>) -> Option<Notification> {
     let mut notification = Notification::default();
     // SAFETY: the listener is a seccomp descriptor and the kernel fills exactly this structure. It does not block:
     // poll has just said that one is waiting, and nobody else takes from this listener.
-    let result = unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV, std::ptr::from_mut(&mut notification)) };
+    let result =
+        unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_RECV, std::ptr::from_mut(&mut notification)) };
     (result == 0).then_some(notification)
 }
 

@@ -8,10 +8,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use orama_policy::{Policy, Sets};
-use orama_sandbox::{PrepareError, Prepared, Running, Variables, prepare_in};
+use orama_sandbox::{PrepareError, Prepared, Refusal, Running, Variables, Watcher, prepare_in};
 
 /// Longest life of a probe in a test.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +37,7 @@ pub struct Outcome {
     pub stdout: String,
     #[allow(dead_code, reason = "for the messages of failed assertions")]
     pub stderr: String,
+    pub refusals: Vec<Refusal>,
 }
 
 impl Outcome {
@@ -128,10 +130,14 @@ impl Rig {
         let prepared = self.prepare(args);
         let (out, out_end) = std::io::pipe().expect("pipe");
         let (err, err_end) = std::io::pipe().expect("pipe");
-        let running = prepared
+        let mut running = prepared
             .spawn(OwnedFd::from(out_end), OwnedFd::from(err_end))
             .unwrap_or_else(|error| panic!("{}", in_full(&error)));
-        Started { running, out: OwnedFd::from(out), err: OwnedFd::from(err) }
+        let (told, refusals) = channel();
+        let watcher = Watcher::start(move |refusal| told.send(refusal).expect("the test listens"));
+        let watcher = watcher.expect("watcher");
+        watcher.add(running.take_listener().expect("listener"));
+        Started { running, watcher, refusals, out: OwnedFd::from(out), err: OwnedFd::from(err) }
     }
 
     pub fn run(&mut self, args: &[&str]) -> Outcome {
@@ -152,6 +158,8 @@ impl Drop for Rig {
 
 pub struct Started {
     pub running: Running,
+    watcher: Watcher,
+    refusals: Receiver<Refusal>,
     out: OwnedFd,
     err: OwnedFd,
 }
@@ -188,7 +196,9 @@ impl Started {
             fs::File::from(fd).read_to_string(&mut text).expect("read output");
             text
         };
-        Outcome { status, stdout: text(self.out), stderr: text(self.err) }
+        let (stdout, stderr) = (text(self.out), text(self.err));
+        drop(self.watcher);
+        Outcome { status, stdout, stderr, refusals: self.refusals.iter().collect() }
     }
 }
 
