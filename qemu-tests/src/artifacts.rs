@@ -18,7 +18,9 @@ pub struct Artifacts {
 pub enum Image {
     /// What a release would ship, with the authority of this folder pinned.
     Node,
-    /// The same with a policy for rqlite that does not parse.
+    /// The same with rqlite and the gateway as its only services.
+    Small,
+    /// The small one with a policy for rqlite that does not parse.
     BadPolicy,
 }
 
@@ -34,6 +36,17 @@ pub enum ArtifactsError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Image {
+    /// What a machine needs to run it, MiB.
+    pub fn memory_mib(self) -> u32 {
+        match self {
+            // Seven services: idle about 400 MiB, under load as much as their limits allow.
+            Image::Node => 1536,
+            Image::Small | Image::BadPolicy => 256,
+        }
+    }
 }
 
 impl Artifacts {
@@ -57,6 +70,7 @@ impl Artifacts {
     pub fn image_path(&self, image: Image) -> PathBuf {
         self.folder.join(match image {
             Image::Node => "node.img",
+            Image::Small => "small.img",
             Image::BadPolicy => "bad-policy.img",
         })
     }

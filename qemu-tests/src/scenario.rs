@@ -59,7 +59,8 @@ impl Scenario {
     pub fn prepare_in(artifacts: &Artifacts, name: &str, image: Image) -> Result<Self, ScenarioError> {
         let folder = artifacts.run_folder(name)?;
         let cluster = Cluster::start(artifacts, &folder)?;
-        let machine = Machine::new(cluster.network().clone(), &folder, &artifacts.image(image)?)?;
+        let mut machine = Machine::new(cluster.network().clone(), &folder, &artifacts.image(image)?)?;
+        machine.set_memory_mib(image.memory_mib());
         let operator = Operator::of(&cluster, artifacts)?;
         Ok(Self { machine, operator, cluster })
     }

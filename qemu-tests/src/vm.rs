@@ -19,7 +19,7 @@ const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// The address in the private namespace that stands for the machine's public one: QEMU listens there and
 /// passes what comes on to the machine.
 pub const PUBLIC_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
-/// What an OramaOS node is given, MiB.
+/// What a machine has unless it is told otherwise, MiB.
 const MEMORY_MIB: u32 = 256;
 
 /// What stands between power-on and the kernel.
@@ -35,6 +35,7 @@ pub struct Machine {
     network: Arc<Namespace>,
     folder: PathBuf,
     start: Start,
+    memory_mib: u32,
     /// `tcp:9999` and its kind, which [`PUBLIC_ADDRESS`] passes on.
     ports: Vec<String>,
     qemu: Option<Process>,
@@ -69,6 +70,7 @@ impl Machine {
             network,
             folder: folder.to_owned(),
             start: Start::Firmware,
+            memory_mib: MEMORY_MIB,
             ports: vec!["tcp:9999".into(), "tcp:9998".into(), "udp:51820".into()],
             qemu: None,
             console: Console::new(folder.join("serial.log")),
@@ -81,6 +83,11 @@ impl Machine {
     /// What the next power-on starts from.
     pub fn start_from(&mut self, start: Start) {
         self.start = start;
+    }
+
+    /// What the next power-on has for memory.
+    pub fn set_memory_mib(&mut self, mib: u32) {
+        self.memory_mib = mib;
     }
 
     pub fn disk(&self) -> PathBuf {
@@ -141,7 +148,7 @@ impl Machine {
             Ok(accelerator) => command.arg(accelerator),
             Err(_) => command.arg("tcg,thread=multi"),
         };
-        command.args(["-cpu", "max", "-smp", "1", "-m", &MEMORY_MIB.to_string()]);
+        command.args(["-cpu", "max", "-smp", "1", "-m", &self.memory_mib.to_string()]);
         command.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         command
             .arg("-chardev")

@@ -10,7 +10,7 @@ use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 
 #[test]
 fn a_node_enrols_serves_reboots_unlocks_and_still_has_its_data() {
-    let mut scenario = Scenario::prepare("enroll-and-reboot", Image::Node).or_fail();
+    let mut scenario = Scenario::prepare("enroll-and-reboot", Image::Small).or_fail();
     first_boot(&mut scenario);
     let enrolled = enrollment(&mut scenario);
     running(&scenario, &enrolled);

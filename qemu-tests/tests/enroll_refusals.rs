@@ -15,7 +15,7 @@ const TOO_LARGE: usize = (1 << 20) + 1;
 
 #[test]
 fn bad_invites_and_requests_are_refused_before_and_after_enrollment() {
-    let mut scenario = Scenario::start("enroll-refusals", Image::Node).or_fail();
+    let mut scenario = Scenario::start("enroll-refusals", Image::Small).or_fail();
     bad_invites(&scenario);
     enrollment_port_survives_nonsense(&scenario);
     wrong_code(&scenario);

@@ -11,7 +11,7 @@ use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 
 #[test]
 fn faulty_guardians_are_named_and_three_good_ones_unlock() {
-    let (mut scenario, enrolled) = Scenario::enrolled("guardians", Image::Node).or_fail();
+    let (mut scenario, enrolled) = Scenario::enrolled("guardians", Image::Small).or_fail();
     scenario.wait_healthy(&enrolled.node_id).or_fail();
     two_faults_do_not_stop_an_unlock(&mut scenario, &enrolled);
     three_faults_are_named_until_one_is_mended(&mut scenario, &enrolled);

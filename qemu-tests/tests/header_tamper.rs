@@ -7,7 +7,7 @@ use qemu_tests::scenario::{BOOT_LIMIT, PROVISION_LIMIT, Scenario};
 
 #[test]
 fn edited_early_state_is_an_alarm_and_no_service_starts() {
-    let (mut scenario, enrolled) = Scenario::enrolled("header-tamper", Image::Node).or_fail();
+    let (mut scenario, enrolled) = Scenario::enrolled("header-tamper", Image::Small).or_fail();
     scenario.wait_healthy(&enrolled.node_id).or_fail();
     scenario.machine.power_cut().or_fail();
 

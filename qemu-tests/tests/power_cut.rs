@@ -19,7 +19,7 @@ const POINTS: [(&str, Duration); 6] = [
 
 #[test]
 fn a_power_cut_while_provisioning_leaves_an_enrolled_node_or_none() {
-    let mut scenario = Scenario::start("power-cut", Image::Node).or_fail();
+    let mut scenario = Scenario::start("power-cut", Image::Small).or_fail();
     let mut enrolled_after = Vec::new();
     for (line, delay) in POINTS {
         cut(&mut scenario, line, delay);

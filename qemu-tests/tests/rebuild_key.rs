@@ -12,7 +12,7 @@ use qemu_tests::scenario::Scenario;
 
 #[test]
 fn any_three_shares_open_the_header_and_any_two_do_not() {
-    let (mut scenario, enrolled) = Scenario::enrolled("rebuild-key", Image::Node).or_fail();
+    let (mut scenario, enrolled) = Scenario::enrolled("rebuild-key", Image::Small).or_fail();
     scenario.wait_healthy(&enrolled.node_id).or_fail();
     scenario.machine.power_cut().or_fail();
 

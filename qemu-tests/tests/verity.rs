@@ -25,7 +25,7 @@ fn boots_into_a_panic(name: &str, every_bytes: u64) {
     let artifacts = Artifacts::from_environment().or_fail();
     let folder = artifacts.run_folder(name).or_fail();
     let network = Arc::new(Namespace::create().or_fail());
-    let mut machine = Machine::new(network, &folder, &artifacts.image(Image::Node).or_fail()).or_fail();
+    let mut machine = Machine::new(network, &folder, &artifacts.image(Image::Small).or_fail()).or_fail();
     let rootfs = disk::partition(&machine.disk(), "orama-rootfs-a").or_fail();
     let mut offset = 0;
     while offset < rootfs.length {

@@ -90,12 +90,12 @@ struct Boot {
 pub fn run(arguments: &Arguments) -> Result<(), BenchError> {
     let What::Boot { runs } = arguments.what;
     setup::ensure()?;
-    let built = images::for_demo(&Workspace::find()?)?;
+    let built = images::small(&Workspace::find()?)?;
     if let Some(status) = again_in_user_namespace(&[])? {
         println!("(measured in a user namespace: {status})");
         return Ok(());
     }
-    let mut scenario = Scenario::prepare_in(&built.artifacts, "bench", Image::Node)?;
+    let mut scenario = Scenario::prepare_in(&built.artifacts, "bench", Image::Small)?;
     let node = enroll(&mut scenario)?;
     println!("rss, idle after enrollment: {}", rss(&scenario, &node)?);
     let floor = floor(&mut scenario, &built, &node)?;

@@ -21,6 +21,10 @@ ca = \"/etc/orama/gateway-ca.pem\"
 /// What the broken variant has for rqlite: line 3 is no TOML.
 const BROKEN_POLICY: &str = "version = 1\nname = \"rqlite\"\nbinary = = \"/opt/orama/bin/rqlited\"\n";
 
+/// Services of the small image: a database to write to, and the gateway that takes health reports. They are quick
+/// to start under emulation and fit into 256 MiB.
+const SMALL: [&str; 2] = ["rqlite", "gateway"];
+
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
     #[error("building the image")]
@@ -42,14 +46,48 @@ pub struct Built {
     pub options: ImageOptions,
 }
 
-/// The image that the demo boots.
+/// The image that the demo boots: the product, with all services.
 pub fn for_demo(workspace: &Workspace) -> Result<Built, ImagesError> {
+    let artifacts = folder(workspace)?;
+    let options = options(workspace, &artifacts, "image")?;
+    finish(artifacts, options, artifacts::Image::Node)
+}
+
+/// The image of [`SMALL`]: what the benchmark and most scenarios boot.
+pub fn small(workspace: &Workspace) -> Result<Built, ImagesError> {
+    let artifacts = folder(workspace)?;
+    let mut options = options(workspace, &artifacts, "small")?;
+    options.policies = Some(small_policies(workspace, &artifacts, "small-policies")?);
+    finish(artifacts, options, artifacts::Image::Small)
+}
+
+/// What the VM scenarios boot; returns the folder that `ORAMA_TEST_IMAGES` names.
+pub fn for_tests(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
+    let built = for_demo(workspace)?;
+    small(workspace)?;
+    let mut options = options(workspace, &built.artifacts, "bad-policy")?;
+    let policies = small_policies(workspace, &built.artifacts, "bad-policies")?;
+    let broken = policies.join("rqlite.toml");
+    fs::write(&broken, BROKEN_POLICY).map_err(|source| ImagesError::File { path: broken, source })?;
+    options.policies = Some(policies);
+    finish(built.artifacts.clone(), options, artifacts::Image::BadPolicy)?;
+    Ok(built.artifacts.folder().to_owned())
+}
+
+fn folder(workspace: &Workspace) -> Result<Artifacts, ImagesError> {
     let folder = workspace.target.join("demo");
     fs::create_dir_all(&folder).map_err(|source| ImagesError::File { path: folder.clone(), source })?;
-    let artifacts = Artifacts::at(&folder);
-    let options = options(workspace, &artifacts, "image")?;
+    Ok(Artifacts::at(&folder))
+}
+
+/// Builds, and puts everything where the harness looks for it.
+fn finish(
+    artifacts: Artifacts,
+    options: ImageOptions,
+    kind: artifacts::Image,
+) -> Result<Built, ImagesError> {
     let image = image::build(&options)?;
-    place(&image.disk, &artifacts.image_path(artifacts::Image::Node))?;
+    place(&image.disk, &artifacts.image_path(kind))?;
     for program in &image.host_programs {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         place(program, &artifacts.program_path(&name))?;
@@ -57,18 +95,23 @@ pub fn for_demo(workspace: &Workspace) -> Result<Built, ImagesError> {
     Ok(Built { artifacts, image, options })
 }
 
-/// What the VM scenarios boot; returns the folder that `ORAMA_TEST_IMAGES` names.
-pub fn for_tests(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
-    let built = for_demo(workspace)?;
-    let mut options = options(workspace, &built.artifacts, "bad-policy")?;
-    let policies = built.artifacts.folder().join("bad-policies");
-    copy_folder(&workspace.root.join("policies"), &policies)?;
-    let broken = policies.join("rqlite.toml");
-    fs::write(&broken, BROKEN_POLICY).map_err(|source| ImagesError::File { path: broken, source })?;
-    options.policies = Some(policies);
-    let variant = image::build(&options)?;
-    place(&variant.disk, &built.artifacts.image_path(artifacts::Image::BadPolicy))?;
-    Ok(built.artifacts.folder().to_owned())
+/// A folder of its own with the profiles of [`SMALL`] and all sets.
+fn small_policies(workspace: &Workspace, artifacts: &Artifacts, name: &str) -> Result<PathBuf, ImagesError> {
+    let (from, to) = (workspace.root.join("policies"), artifacts.folder().join(name));
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ImagesError::File { path, source }
+    };
+    match fs::remove_dir_all(&to) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&to)(error)),
+        _ => {}
+    }
+    copy_folder(&from.join("sets"), &to.join("sets"))?;
+    for service in SMALL {
+        let file = format!("{service}.toml");
+        fs::copy(from.join(&file), to.join(&file)).map_err(failed(&from.join(&file)))?;
+    }
+    Ok(to)
 }
 
 fn options(workspace: &Workspace, artifacts: &Artifacts, out: &str) -> Result<ImageOptions, ImagesError> {

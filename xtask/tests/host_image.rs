@@ -84,6 +84,10 @@ fn lists_nothing_unexpected(rootfs: &Path) {
         programs,
         [
             "/lib64/ld-linux-x86-64.so.2",
+            "/opt/orama/bin/coredns",
+            "/opt/orama/bin/ipfs",
+            "/opt/orama/bin/ipfs-cluster-service",
+            "/opt/orama/bin/olric-server",
             "/opt/orama/bin/orama-gateway",
             "/opt/orama/bin/rqlited",
             "/opt/orama/bin/vault-guardian",

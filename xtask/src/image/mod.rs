@@ -11,6 +11,7 @@ mod kernel;
 pub mod listing;
 mod manifest;
 pub mod packages;
+mod profiles;
 mod programs;
 mod rootfs;
 mod services;
@@ -64,6 +65,8 @@ pub enum ImageError {
     PackagesMissing(Vec<packages::Missing>),
     #[error("cannot build the programs of the image")]
     Programs(#[from] programs::ProgramsError),
+    #[error("cannot tell which programs the profiles name")]
+    Profiles(#[from] profiles::ProfilesError),
     #[error("cannot build the services of the image")]
     Services(#[from] services::ServicesError),
     #[error("cannot prepare the kernel")]
@@ -116,9 +119,11 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
 
     let programs = programs::build(&options.workspace, &options.cache_folder())?;
     steps.done("programs");
+    let wanted = profiles::programs(&options.policies_folder())?;
     let mut binaries = programs.service_binaries();
+    binaries.retain(|path| wanted.contains(&profiles::program_name(path)));
     if options.with_services {
-        binaries.extend(services::build(&options.workspace, &options.cache_folder())?);
+        binaries.extend(services::build(&options.workspace, &options.cache_folder(), &wanted)?);
         steps.done("services");
     }
     let kernel = kernel::prepare(&options.cache_folder())?;

@@ -25,6 +25,9 @@ const DEBIAN_PROGRAMS: [(&str, &str); 2] =
 /// Loaded by name at run time, so no program lists it as needed.
 const LOADED_BY_NAME: [&str; 1] = ["libgcc_s.so.1"];
 
+/// Configuration that is the same on every node, below image/ and below /etc/orama/.
+const SERVICE_FILES: [&str; 2] = ["coredns/Corefile", "olric/olric.yaml"];
+
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 const HOST_LIBRARY_FOLDERS: [&str; 2] = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu"];
@@ -142,6 +145,9 @@ impl Tree<'_> {
         install(&gateway, &orama.join("gateway.toml"), 0o644)?;
         if let Some(authority) = &self.options.gateway_ca {
             install(authority, &orama.join("gateway-ca.pem"), 0o644)?;
+        }
+        for file in SERVICE_FILES {
+            install(&fixed.join(file), &orama.join(file), 0o644)?;
         }
         let policies = self.options.policies_folder();
         install_policies(&policies, &orama.join("policies"))?;
