@@ -81,11 +81,7 @@ fn folder(workspace: &Workspace) -> Result<Artifacts, ImagesError> {
 }
 
 /// Builds, and puts everything where the harness looks for it.
-fn finish(
-    artifacts: Artifacts,
-    options: ImageOptions,
-    kind: artifacts::Image,
-) -> Result<Built, ImagesError> {
+fn finish(artifacts: Artifacts, options: ImageOptions, kind: artifacts::Image) -> Result<Built, ImagesError> {
     let image = image::build(&options)?;
     place(&image.disk, &artifacts.image_path(kind))?;
     for program in &image.host_programs {

@@ -104,10 +104,7 @@ fn the_policies_we_ship_are_good() {
     let loaded = load_dir(&dir).expect("policies");
     assert_eq!(loaded.refused, []);
     let names: Vec<&str> = loaded.policies.iter().map(|policy| policy.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["vault-guardian", "rqlite", "olric", "ipfs", "ipfs-cluster", "gateway", "coredns"]
-    );
+    assert_eq!(names, ["vault-guardian", "rqlite", "olric", "ipfs", "ipfs-cluster", "gateway", "coredns"]);
     let variables = Variables { node_id: "node-1".to_owned(), wg_ip: "10.0.0.4".parse().expect("address") };
     assert_eq!(
         loaded.policies[1].expand_args(&variables),

@@ -110,7 +110,10 @@ fn build_one(service: &Service, workspace: &Path, folder: &Path) -> Result<PathB
         return Ok(binary);
     }
     let mut go = tool("go");
-    go.current_dir(&module).env("CGO_ENABLED", if service.cgo { "1" } else { "0" }).env_remove("GOFLAGS").args(["build", "-mod=readonly"]);
+    go.current_dir(&module)
+        .env("CGO_ENABLED", if service.cgo { "1" } else { "0" })
+        .env_remove("GOFLAGS")
+        .args(["build", "-mod=readonly"]);
     go.args(["-trimpath", "-buildvcs=false", "-tags", service.tags, "-ldflags", service.ldflags, "-o"]);
     go.arg(&binary).arg(service.package);
     run_visibly(&mut go).map_err(|source| ServicesError::Build { binary: service.binary, source })?;
