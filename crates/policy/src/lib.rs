@@ -12,6 +12,7 @@ mod load;
 mod names;
 mod order;
 mod patch;
+mod phrase;
 mod raw;
 mod rules;
 mod sets;
@@ -21,7 +22,7 @@ mod verdict;
 
 use std::ops::Deref;
 
-pub use call::{Call, Shape, path_arguments};
+pub use call::{Call, Shape, address_argument, path_arguments};
 pub use error::PolicyError;
 pub use load::{Loaded, Refused, load_dir, read_bounded};
 pub use names::{Capability, Device, Signal};

@@ -1,6 +1,8 @@
 //! Closed lists of kernel names that a policy may use: signals, devices, capabilities, errno, argument constants.
 //! Numbers are those of x86-64 Linux UAPI headers.
 
+use crate::call::table;
+
 /// How a service is asked to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
@@ -118,50 +120,21 @@ pub(crate) const ERRNO: [(&str, u32); 8] = [
     ("EAFNOSUPPORT", 97),
 ];
 
-/// Names for argument values.
-pub(crate) const CONSTANTS: [(&str, u64); 41] = [
-    ("AF_UNIX", 1),
-    ("AF_INET", 2),
-    ("AF_INET6", 10),
-    ("AF_NETLINK", 16),
-    ("AF_PACKET", 17),
-    ("SOCK_STREAM", 1),
-    ("SOCK_DGRAM", 2),
-    ("CLONE_NEW_ANY", 0x7e02_0000),
-    ("CLONE_VM", 0x100),
-    ("CLONE_THREAD", 0x1_0000),
-    ("PR_SET_PDEATHSIG", 1),
-    ("PR_GET_DUMPABLE", 3),
-    ("PR_SET_DUMPABLE", 4),
-    ("PR_SET_NAME", 15),
-    ("PR_GET_NAME", 16),
-    ("PR_CAPBSET_READ", 23),
-    ("PR_SET_NO_NEW_PRIVS", 38),
-    ("PR_SET_THP_DISABLE", 41),
-    ("PR_CAP_AMBIENT", 47),
-    ("PR_SET_VMA", 0x5356_4d41),
-    ("F_DUPFD", 0),
-    ("F_GETFD", 1),
-    ("F_SETFD", 2),
-    ("F_GETFL", 3),
-    ("F_SETFL", 4),
-    ("F_GETLK", 5),
-    ("F_SETLK", 6),
-    ("F_SETLKW", 7),
-    ("F_DUPFD_CLOEXEC", 1030),
-    ("FIONREAD", 0x541b),
-    ("FIONBIO", 0x5421),
-    ("FIOCLEX", 0x5451),
-    ("TCGETS", 0x5401),
-    ("TIOCGWINSZ", 0x5413),
-    ("PROT_READ", 1),
-    ("PROT_WRITE", 2),
-    ("PROT_EXEC", 4),
-    ("MAP_SHARED", 1),
-    ("MADV_DONTNEED", 4),
-    ("SIGKILL", 9),
-    ("SIGURG", 23),
-];
+/// Every flag of clone and unshare that makes a namespace, but CLONE_NEWTIME, whose bit is part of clone's signal.
+const CLONE_NEW_ANY: (&str, u64) = ("CLONE_NEW_ANY", 0x7e02_0000);
+
+/// Names for argument values, in alphabetical order.
+pub(crate) fn constants() -> impl Iterator<Item = &'static str> {
+    table::constants().keys().copied().chain([CLONE_NEW_ANY.0])
+}
+
+/// The value of a name or of several joined by `|`; else the first that is unknown.
+pub(crate) fn constant(text: &str) -> Result<u64, &str> {
+    text.split('|').map(str::trim).try_fold(0, |sum, name| {
+        let known = table::constants().get(name).copied();
+        known.or((name == CLONE_NEW_ANY.0).then_some(CLONE_NEW_ANY.1)).map(|value| sum | value).ok_or(name)
+    })
+}
 
 /// Looks a name up in one of the lists.
 pub(crate) fn find<T: Copy>(list: &[(&'static str, T)], name: &str) -> Option<T> {

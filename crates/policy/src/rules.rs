@@ -264,15 +264,14 @@ fn number(report: &mut Report<'_>, value: &Spanned<raw::Number>) -> Option<u64> 
             }
             number
         }
-        raw::Number::Name(name) => {
-            let number = names::find(&names::CONSTANTS, name);
-            if number.is_none() {
-                let known = names::CONSTANTS.iter().map(|(known, _)| *known);
-                let hint = did_you_mean(name, known)
+        raw::Number::Name(name) => match names::constant(name) {
+            Ok(number) => Some(number),
+            Err(unknown) => {
+                let hint = did_you_mean(unknown, names::constants())
                     .unwrap_or_else(|| "use the number of the kernel's header".to_owned());
-                report.add_with(value.span(), format!("unknown constant `{name}`"), hint);
+                report.add_with(value.span(), format!("unknown constant `{unknown}`"), hint);
+                None
             }
-            number
-        }
+        },
     }
 }

@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use crate::call::Call;
+use crate::phrase;
 use crate::rules::{Action, Comparison, Condition, Denial, Mode, Origin, Rule, Seccomp, Sysno};
 
 /// Calls of the x32 architecture carry this bit.
-const X32_BIT: u32 = 0x4000_0000;
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict<'a> {
@@ -21,7 +22,7 @@ pub enum Verdict<'a> {
     Absent,
     /// A call of another architecture: the process is killed in every mode.
     Foreign,
-    /// No rule holds. `near` are the rules that name the call.
+    /// No rule holds. `near` are the rules that name the call, the nearest first.
     Refused {
         consequence: Consequence,
         near: Vec<NearMiss<'a>>,
@@ -40,6 +41,7 @@ pub enum Consequence {
 /// A rule for the call whose conditions do not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NearMiss<'a> {
+    pub call: Sysno,
     pub rule: &'a Rule,
     pub failed: Vec<Condition>,
 }
@@ -117,12 +119,13 @@ impl Seccomp {
         if let Some(rule) = named().find(|rule| holds(rule)) {
             return Verdict::Allowed(rule);
         }
-        let near = named()
+        let mut near: Vec<NearMiss<'_>> = named()
             .map(|rule| {
                 let failed = rule.conditions.iter().filter(|condition| !condition.holds(&call.args));
-                NearMiss { rule, failed: failed.copied().collect() }
+                NearMiss { call: number, rule, failed: failed.copied().collect() }
             })
             .collect();
+        near.sort_by_key(|miss| miss.failed.len());
         Verdict::Refused { consequence: self.consequence(), near }
     }
 
@@ -168,8 +171,17 @@ impl fmt::Display for Verdict<'_> {
             Verdict::Foreign => out.write_str("another architecture's call: kills in every sandbox"),
             Verdict::Refused { near, .. } => match near.first() {
                 None => out.write_str("no rule names it"),
-                Some(miss) => write!(out, "{} allows it only with other arguments", miss.rule.origin),
+                Some(miss) => miss.fmt(out),
             },
         }
+    }
+}
+
+impl fmt::Display for NearMiss<'_> {
+    /// `policies/sets/network.toml:9 allows it only when domain is AF_INET`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wanted = self.failed.iter().map(|one| phrase::condition(self.call, one, &self.rule.conditions));
+        let wanted: Vec<String> = wanted.collect();
+        write!(out, "{} allows it only when {}", self.rule.origin, wanted.join(" and "))
     }
 }
