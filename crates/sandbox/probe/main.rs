@@ -1,6 +1,8 @@
 //! The program that the host tests start in the sandbox. Does one thing per start and prints what it found.
 //! Not part of any image.
 
+mod refused;
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -37,9 +39,20 @@ fn main() -> ExitCode {
         ["syscall", numbers @ ..] => numbers.iter().for_each(|number| syscall(number)),
         ["hostile"] => hostile(),
         ["int80"] => int80(),
+        ["refused", "threads", threads, count] => refused::threads(number(threads), number(count)),
+        ["refused", "flood"] => refused::flood(),
+        ["refused", "timed", count] => refused::timed(number(count)),
+        ["refused", "preempted", count] => refused::preempted(number(count)),
+        ["refused", "deaf", how] => refused::deaf(how),
+        ["refused", "in-child"] => refused::in_child(),
+        ["refused", "dying", count] => refused::dying(number(count)),
         other => panic!("unknown order {other:?}"),
     }
     ExitCode::SUCCESS
+}
+
+fn number(text: &str) -> usize {
+    text.parse().expect("a number")
 }
 
 fn print(what: &str, outcome: io::Result<usize>) {

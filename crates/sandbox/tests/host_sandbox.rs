@@ -5,6 +5,8 @@
 mod limits;
 #[path = "host_sandbox/rig.rs"]
 mod rig;
+#[path = "host_sandbox/watching.rs"]
+mod watching;
 
 use std::fs;
 use std::os::fd::OwnedFd;
