@@ -40,6 +40,8 @@ pub enum PrepareError {
     },
     #[error("the seccomp filter has {instructions} instructions, the kernel takes {limit}")]
     FilterTooLarge { instructions: usize, limit: usize },
+    #[error("[landlock] mode = \"require\", and this kernel lacks {missing}")]
+    Landlock { missing: String },
     #[error("read the last capability of this kernel")]
     LastCapability {
         #[source]
@@ -105,6 +107,7 @@ stages! {
     ShowPath = "show path",
     BuildTmp = "build the private /tmp",
     BuildDev = "build the private /dev",
+    BuildDomain = "build the Landlock domain",
     Streams = "prepare the standard streams",
     Stack = "map a stack for the child",
     Clone = "create the process",

@@ -13,6 +13,7 @@ use orama_policy::{CgroupLimits, Namespaces, Policy, Readiness, Rlimit, Variable
 use crate::cgroup::Cgroup;
 use crate::error::{PrepareError, SpawnError};
 use crate::filter::Filter;
+use crate::landlock::Fence;
 use crate::running::Running;
 use crate::watch::Terms;
 use crate::{CGROUP_BASE, datadir, elf, root, spawn, sys};
@@ -24,6 +25,7 @@ pub struct Prepared {
     pub(crate) view: root::View,
     /// Of `view`'s mounts, relative to the new root.
     pub(crate) places: Vec<CString>,
+    pub(crate) fence: Fence,
     pub(crate) filter: Arc<Filter>,
     pub(crate) terms: Arc<Terms>,
     pub(crate) binary: CString,
@@ -127,6 +129,7 @@ impl<'a> Preparation<'a> {
                 .map_err(|source| PrepareError::Readable { path: path.clone(), source })?;
         }
         let allowed = Arc::new(Filter::compile(&policy.seccomp)?);
+        let fence = Fence::new(&policy.landlock)?;
         let view = root::View::new(policy, binary_path, dynamic, self.data);
         let places = view
             .places()
@@ -154,6 +157,7 @@ impl<'a> Preparation<'a> {
             cgroup,
             view,
             places,
+            fence,
             binary: c_string("the binary", binary_path.as_os_str().as_bytes())?,
             argv: argv(binary_path, &arguments)?,
             envp: envp(policy, self.variables)?,
@@ -181,6 +185,11 @@ impl Prepared {
 
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
+    }
+
+    /// What Landlock does for the service on this kernel, and what it cannot.
+    pub fn fence(&self) -> &Fence {
+        &self.fence
     }
 
     /// Starts the service with stdin from /dev/null and the data directory as working directory. Returns once it

@@ -16,6 +16,7 @@ use nix::unistd::symlinkat;
 use orama_policy::{Device, Readiness, Spec};
 
 use crate::error::{SpawnError, Stage};
+use crate::landlock::{Fence, Rights};
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 
 /// What a program may read of /etc without being listed: names, hosts, zone, certificates; no secrets.
@@ -50,6 +51,7 @@ pub(crate) struct Shown {
     /// On this machine; nearly always the same.
     source: PathBuf,
     attributes: u64,
+    rights: Rights,
     /// No component may be a symlink: for everything that a policy names.
     strict: bool,
 }
@@ -80,37 +82,43 @@ impl View {
             spec.filesystem.readable.iter().chain(&spec.filesystem.writable).collect();
         for path in PUBLIC_ETC.iter().map(Path::new) {
             if path.exists() && !listed.iter().any(|listed| *listed == path) {
-                view.show(path, passive | MOUNT_ATTR_RDONLY, false);
+                view.show(path, passive | MOUNT_ATTR_RDONLY, Rights::Read, false);
             }
         }
         for path in LIBRARIES.iter().map(Path::new).filter(|_| dynamic) {
             match fs::read_link(path) {
                 Ok(target) => view.links.push((path.to_owned(), target)),
-                Err(_) if path.exists() => view.show(path, quiet | MOUNT_ATTR_RDONLY, false),
+                Err(_) if path.exists() => {
+                    view.show(path, quiet | MOUNT_ATTR_RDONLY, Rights::Execute, false);
+                }
                 Err(_) => {}
             }
         }
         for path in &spec.filesystem.readable {
-            view.show(path, passive | MOUNT_ATTR_RDONLY, true);
+            view.show(path, passive | MOUNT_ATTR_RDONLY, Rights::Read, true);
         }
         for path in &spec.filesystem.writable {
-            view.show_from(path, backing(data, path), passive, true);
+            let source = backing(data, path);
+            view.shown.push(Shown {
+                path: path.clone(),
+                source,
+                attributes: passive,
+                rights: Rights::Write,
+                strict: true,
+            });
         }
-        view.show(binary, quiet | MOUNT_ATTR_RDONLY, false);
+        view.show(binary, quiet | MOUNT_ATTR_RDONLY, Rights::Execute, false);
         view.shown.sort_by(|left, right| left.path.cmp(&right.path));
         view
     }
 
-    fn show(&mut self, path: &Path, attributes: u64, strict: bool) {
-        self.show_from(path, path.to_owned(), attributes, strict);
-    }
-
-    fn show_from(&mut self, path: &Path, source: PathBuf, attributes: u64, strict: bool) {
-        self.shown.push(Shown { path: path.to_owned(), source, attributes, strict });
+    fn show(&mut self, path: &Path, attributes: u64, rights: Rights, strict: bool) {
+        let path = path.to_owned();
+        self.shown.push(Shown { source: path.clone(), path, attributes, rights, strict });
     }
 
     /// Builds the mounts for one start.
-    pub(crate) fn build(&self) -> Result<Root, SpawnError> {
+    pub(crate) fn build(&self, fence: &Fence) -> Result<Root, SpawnError> {
         let skeleton = |source| SpawnError::parent(Stage::BuildRoot, None, source);
         let root = sys::tmpfs(
             &[(c"mode", c"0755"), (c"size", ROOT_BYTES)],
@@ -121,12 +129,14 @@ impl View {
             directories(root.as_fd(), Path::new(name)).map_err(skeleton)?;
         }
         let mut mounts = Vec::with_capacity(self.shown.len() + 2);
+        let mut files = Vec::with_capacity(self.shown.len());
         for shown in &self.shown {
             let failed = |source| {
                 SpawnError::parent(Stage::ShowPath, Some(shown.source.display().to_string()), source)
             };
             let (mount, status) = shown.clone_mount().map_err(failed)?;
             mount_point(root.as_fd(), &shown.path, &status).map_err(failed)?;
+            files.push(status.st_mode & libc::S_IFMT == libc::S_IFREG);
             mounts.push(mount);
         }
         for (place, target) in &self.links {
@@ -142,9 +152,17 @@ impl View {
             .map_err(|source| SpawnError::parent(Stage::BuildTmp, None, source))?;
         let dev = self.build_dev().map_err(|source| SpawnError::parent(Stage::BuildDev, None, source))?;
         sys::set_mount_attributes(root.as_fd(), MOUNT_ATTR_RDONLY, 0).map_err(skeleton)?;
+        let shown = self.shown.iter().zip(&mounts).zip(files);
+        let domain = fence
+            .build(shown.map(|((shown, mount), is_file)| (mount.as_fd(), shown.rights, is_file)).chain([
+                (root.as_fd(), Rights::Read, false),
+                (tmp.as_fd(), Rights::Write, false),
+                (dev.as_fd(), Rights::Devices, false),
+            ]))
+            .map_err(|source| SpawnError::parent(Stage::BuildDomain, None, source))?;
         mounts.push(tmp);
         mounts.push(dev);
-        Ok(Root { root, mounts, notify })
+        Ok(Root { root, mounts, notify, domain })
     }
 
     /// The places of [`Root::mounts`], relative to the new root and in the same order.
@@ -200,6 +218,8 @@ pub(crate) struct Root {
     pub mounts: Vec<OwnedFd>,
     /// The receiving end of [`NOTIFY_SOCKET`].
     pub notify: Option<OwnedFd>,
+    /// The Landlock domain.
+    pub domain: Option<OwnedFd>,
 }
 
 /// Binds the notification socket in the new root. Its messages carry the sender's credentials.

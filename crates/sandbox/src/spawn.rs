@@ -73,7 +73,7 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
         return Err(SpawnError::parent(Stage::Leftovers, Some(format!("{pids:?}")), source));
     }
     let cgroup = prepared.cgroup.open().map_err(cgroup_failed)?;
-    let root = prepared.view.build()?;
+    let root = prepared.view.build(&prepared.fence)?;
     let streams = |source| SpawnError::parent(Stage::Streams, None, source);
     let stdin = match given.stdin {
         Some(stdin) => stdin,
@@ -108,7 +108,7 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
         uid: prepared.uid,
         gid: prepared.gid,
         parent: if prepared.namespaces.pid { 0 } else { std::process::id() as i32 },
-        landlock: None,
+        landlock: root.domain.as_ref().map(AsRawFd::as_raw_fd),
         filter: prepared.filter.fprog(),
         filter_flags: listener_flags(),
         binary: &prepared.binary,

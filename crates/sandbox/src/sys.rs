@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use crate::landlock::Handled;
+
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 compile_error!("the sandbox speaks x86-64 Linux system calls only");
 
@@ -223,6 +225,48 @@ pub(crate) fn tmpfs(options: &[(&CStr, &CStr)], attributes: u64) -> io::Result<O
             [context.as_raw_fd() as usize, FSMOUNT_CLOEXEC as usize, attributes as usize, 0, 0, 0],
         )
     })
+}
+
+/// Version of the kernel's Landlock; 0 when it has none.
+pub(crate) fn landlock_abi() -> u32 {
+    const VERSION: usize = 1; // LANDLOCK_CREATE_RULESET_VERSION
+    // SAFETY: with this flag there is no structure to read.
+    let result = unsafe { raw(libc::SYS_landlock_create_ruleset, [0, 0, VERSION, 0, 0, 0]) };
+    u32::try_from(result).unwrap_or(0)
+}
+
+/// A new domain that denies what it handles. Fields that the kernel does not know must be zero.
+pub(crate) fn landlock_ruleset(handled: &Handled) -> io::Result<OwnedFd> {
+    let attr = std::ptr::from_ref(handled) as usize;
+    // SAFETY: `struct landlock_ruleset_attr` of this size.
+    checked_fd(unsafe { raw(libc::SYS_landlock_create_ruleset, [attr, size_of::<Handled>(), 0, 0, 0, 0]) })
+}
+
+/// Grants rights on a file, or on everything below a directory.
+pub(crate) fn landlock_allow_path(
+    domain: BorrowedFd<'_>,
+    object: BorrowedFd<'_>,
+    rights: u64,
+) -> io::Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        rights: u64,
+        parent: i32,
+    }
+    const PATH_BENEATH: usize = 1; // LANDLOCK_RULE_PATH_BENEATH
+    let rule = PathBeneath { rights, parent: object.as_raw_fd() };
+    let args = [domain.as_raw_fd() as usize, PATH_BENEATH, std::ptr::from_ref(&rule) as usize, 0, 0, 0];
+    // SAFETY: `struct landlock_path_beneath_attr`, which is packed, lives across the call.
+    checked(unsafe { raw(libc::SYS_landlock_add_rule, args) }).map(drop)
+}
+
+/// Grants rights on a TCP port.
+pub(crate) fn landlock_allow_port(domain: BorrowedFd<'_>, rights: u64, port: u16) -> io::Result<()> {
+    const NET_PORT: usize = 2; // LANDLOCK_RULE_NET_PORT
+    let rule = [rights, u64::from(port)];
+    let args = [domain.as_raw_fd() as usize, NET_PORT, rule.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: `struct landlock_net_port_attr` is two words and lives across the call.
+    checked(unsafe { raw(libc::SYS_landlock_add_rule, args) }).map(drop)
 }
 
 /// Sends a signal to the process that a pidfd stands for.
