@@ -17,9 +17,13 @@ mod explain;
 #[cfg(feature = "sandbox")]
 mod learn;
 #[cfg(feature = "sandbox")]
+mod refusals;
+#[cfg(feature = "sandbox")]
 mod run;
 mod schema;
 mod score;
+#[cfg(feature = "sandbox")]
+mod session;
 #[cfg(feature = "sandbox")]
 mod test;
 

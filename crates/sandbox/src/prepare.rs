@@ -14,6 +14,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{PrepareError, SpawnError};
 use crate::filter::Filter;
 use crate::landlock::Fence;
+use crate::refusal::Outcome;
 use crate::running::Running;
 use crate::watch::Terms;
 use crate::{CGROUP_BASE, datadir, elf, root, spawn, sys};
@@ -66,6 +67,7 @@ pub struct Preparation<'a> {
     command: Option<(&'a Path, Vec<String>)>,
     data: Option<&'a Path>,
     limits: bool,
+    audit: bool,
     trace: bool,
 }
 
@@ -82,7 +84,16 @@ pub fn prepare_in(base: &Path, policy: &Policy, variables: &Variables) -> Result
 impl<'a> Preparation<'a> {
     pub fn new(policy: &'a Policy, variables: &'a Variables) -> Preparation<'a> {
         let base = Path::new(CGROUP_BASE);
-        Preparation { policy, variables, base, command: None, data: None, limits: true, trace: false }
+        Preparation {
+            policy,
+            variables,
+            base,
+            command: None,
+            data: None,
+            limits: true,
+            audit: false,
+            trace: false,
+        }
     }
 
     /// The cgroup v2 directory in which the service's own is made.
@@ -91,7 +102,7 @@ impl<'a> Preparation<'a> {
         self
     }
 
-    /// Another program instead of the policy's binary and arguments. It is shown beside the policy's.
+    /// Another program instead of the policy's binary and arguments. It is shown in the policy's stead.
     pub fn command(mut self, binary: &'a Path, arguments: Vec<String>) -> Self {
         self.command = Some((binary, arguments));
         self
@@ -106,6 +117,12 @@ impl<'a> Preparation<'a> {
     /// Leaves the cgroup's limits out: for machines without the controllers.
     pub fn without_limits(mut self) -> Self {
         self.limits = false;
+        self
+    }
+
+    /// Refused calls run, whatever the policy's mode is.
+    pub fn audit(mut self) -> Self {
+        self.audit = true;
         self
     }
 
@@ -150,7 +167,7 @@ impl<'a> Preparation<'a> {
             terms: Arc::new(Terms {
                 service: policy.name.clone(),
                 cgroup: cgroup.clone(),
-                outcome: Terms::outcome_of(&policy.seccomp),
+                outcome: if self.audit { Outcome::Ran } else { Terms::outcome_of(&policy.seccomp) },
                 traced: self.trace.then(|| Arc::clone(&allowed)),
             }),
             filter: if self.trace { Arc::new(Filter::tracing()?) } else { allowed },
