@@ -148,6 +148,7 @@ impl<'a> Preparation<'a> {
         let allowed = Arc::new(Filter::compile(&policy.seccomp)?);
         let fence = Fence::new(&policy.landlock)?;
         let view = root::View::new(policy, binary_path, dynamic, self.data);
+        let place = root::binary_place(binary_path);
         let places = view
             .places()
             .map(|place| c_string("a path", place.as_os_str().as_bytes()))
@@ -175,8 +176,8 @@ impl<'a> Preparation<'a> {
             view,
             places,
             fence,
-            binary: c_string("the binary", binary_path.as_os_str().as_bytes())?,
-            argv: argv(binary_path, &arguments)?,
+            binary: c_string("the binary", place.as_os_str().as_bytes())?,
+            argv: argv(&place, &arguments)?,
             envp: envp(policy, self.variables)?,
             steps: steps(policy, self.variables)?,
             work_dir: c_string("the data directory", work_dir.as_bytes())?,

@@ -44,6 +44,16 @@ pub(crate) fn backing(below: Option<&Path>, path: &Path) -> PathBuf {
     below.map_or_else(|| path.to_owned(), |below| below.join(relative(path)))
 }
 
+/// Where a program is shown: in its place, unless the sandbox has something of its own over that. Policies cannot
+/// name such a path; who tries out a fresh build can.
+pub(crate) fn binary_place(binary: &Path) -> PathBuf {
+    let covered = ["/tmp", "/dev", "/proc"].iter().any(|own| binary.starts_with(own));
+    match binary.file_name().filter(|_| covered) {
+        Some(name) => Path::new("/usr/local/bin").join(name),
+        None => binary.to_owned(),
+    }
+}
+
 /// Something of the host's at a place in the new root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
@@ -67,7 +77,8 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// `binary` is what is started, mostly the policy's own; `data` as in [`backing`].
+    /// `binary` is what is started, mostly the policy's own, and is shown at [`binary_place`]; `data` as in
+    /// [`backing`].
     pub(crate) fn new(spec: &Spec, binary: &Path, dynamic: bool, data: Option<&Path>) -> View {
         let mut view = View {
             shown: Vec::new(),
@@ -107,7 +118,13 @@ impl View {
                 strict: true,
             });
         }
-        view.show(binary, quiet | MOUNT_ATTR_RDONLY, Rights::Execute, false);
+        view.shown.push(Shown {
+            path: binary_place(binary),
+            source: binary.to_owned(),
+            attributes: quiet | MOUNT_ATTR_RDONLY,
+            rights: Rights::Execute,
+            strict: false,
+        });
         view.shown.sort_by(|left, right| left.path.cmp(&right.path));
         view
     }
