@@ -63,16 +63,15 @@ fn two_faults_do_not_stop_an_unlock(scenario: &mut Scenario, enrolled: &Enrolled
     everybody_honest(scenario);
 }
 
-/// Waits for the phase in which everybody has answered, or had the time to.
+/// Waits for a round in which everybody has answered, or had the time to. It need not be the first one: on a busy
+/// machine the tunnel's first handshake may take longer than a guardian is given.
 fn waiting(scenario: &mut Scenario, enrolled: &Enrolled) -> Status {
-    let line = scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).or_fail();
-    assert!(line.contains("2 of 3"), "{line}");
+    scenario.machine.wait_for("orama: phase waiting-for-peers: 2 of 3", PROVISION_LIMIT).or_fail();
     let status = scenario
-        .wait_status(&enrolled.node_id, "waiting for peers", PROVISION_LIMIT, |status| {
-            status.phase == "waiting-for-peers"
+        .wait_status(&enrolled.node_id, "waiting for peers with two shares", PROVISION_LIMIT, |status| {
+            status.phase == "waiting-for-peers" && status.reason.contains("2 of 3")
         })
         .or_fail();
-    assert!(status.reason.contains("2 of 3"), "{}", status.reason);
     assert!(!status.healthy);
     assert_eq!(status.unlock.as_ref().map(|unlock| unlock.good), Some(2));
     assert!(status.services.values().all(|service| service.pid.is_none()), "{:?}", status.services);
@@ -122,7 +121,10 @@ fn two_shares_only(scenario: &mut Scenario, enrolled: &Enrolled) {
 }
 
 fn waiting_still(scenario: &Scenario, enrolled: &Enrolled) {
-    let status = scenario.operator.status(&enrolled.node_id).or_fail();
-    assert!(matches!(status.phase.as_str(), "waiting-for-peers" | "unlocking"), "{}", status.phase);
-    assert!(status.unlock.is_some_and(|unlock| unlock.good == 2 && unlock.attempts > 1));
+    scenario
+        .wait_status(&enrolled.node_id, "a later round with two shares", PROVISION_LIMIT, |status| {
+            let waits = matches!(status.phase.as_str(), "waiting-for-peers" | "unlocking");
+            waits && status.unlock.as_ref().is_some_and(|unlock| unlock.good == 2 && unlock.attempts > 1)
+        })
+        .or_fail();
 }
