@@ -13,6 +13,8 @@ pub struct PolicyError {
     pub line: u32,
     /// 1-based, in characters.
     pub column: u32,
+    /// How many characters of that line are meant; at least 1.
+    pub width: u32,
     pub what: String,
     pub suggestion: Option<String>,
 }
@@ -59,7 +61,8 @@ impl<'a> Report<'a> {
 
     fn push(&mut self, span: Range<usize>, what: String, suggestion: Option<String>) {
         let (line, column) = position(self.text, span.start);
-        let error = PolicyError { file: self.file.to_owned(), line, column, what, suggestion };
+        let width = width(self.text, &span);
+        let error = PolicyError { file: self.file.to_owned(), line, column, width, what, suggestion };
         self.errors.push((span.start, error));
     }
 
@@ -75,8 +78,14 @@ impl<'a> Report<'a> {
 
 /// Parses a whole file into `T`, turning the TOML crate's error into ours.
 pub(crate) fn deserialize<T: serde::de::DeserializeOwned>(file: &str, text: &str) -> Result<T, PolicyError> {
-    let whole =
-        |what: String| PolicyError { file: file.to_owned(), line: 1, column: 1, what, suggestion: None };
+    let whole = |what: String| PolicyError {
+        file: file.to_owned(),
+        line: 1,
+        column: 1,
+        width: 1,
+        what,
+        suggestion: None,
+    };
     if text.len() > MAX_FILE_BYTES {
         return Err(whole(format!("{} bytes, at most {MAX_FILE_BYTES} are read", text.len())));
     }
@@ -84,19 +93,27 @@ pub(crate) fn deserialize<T: serde::de::DeserializeOwned>(file: &str, text: &str
         return Err(whole("the file is empty".to_owned()));
     }
     toml::from_str(text).map_err(|error| {
-        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+        let span = error.span().unwrap_or(0..0);
+        let (line, column) = position(text, span.start);
         let message = error.message().replace('\n', ", ");
         let suggestion = unknown_field_hint(&message);
         let what = match (&suggestion, message.split_once(", expected one of")) {
             (Some(_), Some((head, _))) => head.to_owned(),
             _ => message,
         };
-        PolicyError { file: file.to_owned(), line, column, what, suggestion }
+        PolicyError { file: file.to_owned(), line, column, width: width(text, &span), what, suggestion }
     })
 }
 
+/// How many characters of its first line a span has.
+pub(crate) fn width(text: &str, span: &Range<usize>) -> u32 {
+    let inside = text.get(span.start..span.end.min(text.len())).unwrap_or("");
+    let count = inside.lines().next().unwrap_or("").chars().count();
+    u32::try_from(count).unwrap_or(1).max(1)
+}
+
 /// 1-based line and column (in characters) of a byte offset.
-fn position(text: &str, offset: usize) -> (u32, u32) {
+pub(crate) fn position(text: &str, offset: usize) -> (u32, u32) {
     let mut end = offset.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -1,13 +1,15 @@
 //! A service profile: TOML text in, a [`Policy`] out, or an error that names file, line and column.
 //!
-//! Owns the schema, the named syscall sets, the variables and the start order. It starts nothing and looks at
-//! nothing but the policy files: whether a binary exists or a kernel can do it is the sandbox's business.
+//! Owns the schema, the named syscall sets, the variables, the start order, and what can be said of a policy without
+//! running anything: lints, explanations, differences, scores. It starts nothing and looks at nothing but the policy
+//! files: whether a binary exists or a kernel can do it is the sandbox's business.
 #![forbid(unsafe_code)]
 
 mod call;
 mod check;
 mod error;
 mod fields;
+mod lint;
 mod load;
 mod names;
 mod order;
@@ -16,6 +18,7 @@ mod phrase;
 mod raw;
 mod rules;
 mod sets;
+mod space;
 mod spec;
 mod template;
 mod verdict;
@@ -24,6 +27,7 @@ use std::ops::Deref;
 
 pub use call::{Call, Shape, address_argument, path_arguments};
 pub use error::PolicyError;
+pub use lint::{Finding, Severity, Source, lint};
 pub use load::{Loaded, Refused, load_dir, read_bounded};
 pub use names::{Capability, Device, Signal};
 pub use patch::{Observed, patch};

@@ -7,6 +7,7 @@ pub use syscalls::Sysno;
 use toml::Spanned;
 
 use crate::error::{Report, did_you_mean};
+use crate::verdict::always;
 use crate::{names, raw};
 
 /// Longest `why` in bytes: a sentence, not a chapter.
@@ -148,6 +149,13 @@ pub(crate) fn deny(report: &mut Report<'_>, entries: &[Spanned<raw::Deny>]) -> V
         .iter()
         .map(|entry| {
             let table = entry.get_ref();
+            for name in &table.syscalls {
+                let needed = |rule: &Rule| rule.syscalls.iter().any(|call| call.name() == name.get_ref());
+                if let Some(rule) = always().iter().find(|rule| needed(rule)) {
+                    let what = format!("`{}` cannot be denied: {}", name.get_ref(), rule.why);
+                    report.add(name.span(), what);
+                }
+            }
             Denial {
                 syscalls: calls(report, &table.syscalls, entry.span()),
                 errno: errno(report, &table.errno),

@@ -69,7 +69,12 @@ impl Sets {
 }
 
 fn parse(stem: &str, file: &str, text: &str) -> Result<Vec<Rule>, PolicyError> {
-    let raw: raw::SetFile = deserialize(file, text)?;
+    check(stem, file, text).map_err(|mut errors| errors.swap_remove(0))
+}
+
+/// The rules of a set file, or everything that is wrong with it.
+pub(crate) fn check(stem: &str, file: &str, text: &str) -> Result<Vec<Rule>, Vec<PolicyError>> {
+    let raw: raw::SetFile = deserialize(file, text).map_err(|error| vec![error])?;
     let mut report = Report::new(file, text);
     if *raw.version.get_ref() != i64::from(SCHEMA_VERSION) {
         report.add(raw.version.span(), format!("`version` must be {SCHEMA_VERSION}"));
@@ -79,6 +84,5 @@ fn parse(stem: &str, file: &str, text: &str) -> Result<Vec<Rule>, PolicyError> {
         report.add(raw.name.span(), what);
     }
     let rules = rules::allow(&mut report, Some(stem), &raw.allow);
-    report.finish().map_err(|mut errors| errors.swap_remove(0))?;
-    Ok(rules)
+    report.finish().map(|()| rules)
 }

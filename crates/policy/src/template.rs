@@ -1,6 +1,7 @@
 //! `${…}` in arguments, environment and probes. The list of variables is closed and checked when the policy is
 //! parsed, so that expanding cannot fail on a node.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -110,6 +111,22 @@ impl Template {
             }
         }
         out
+    }
+}
+
+impl fmt::Display for Template {
+    /// As it was written.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => out.write_str(&text.replace("${", "$${"))?,
+                Piece::Variable(variable) => {
+                    let name = Variable::ALL.iter().find(|(_, known)| known == variable);
+                    write!(out, "${{{}}}", name.map_or("", |(name, _)| name))?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use crate::call::Call;
 use crate::phrase;
 use crate::rules::{Action, Comparison, Condition, Denial, Mode, Origin, Rule, Seccomp, Sysno};
+use crate::space::Space;
 
 /// Calls of the x32 architecture carry this bit.
 pub(crate) const X32_BIT: u32 = 0x4000_0000;
@@ -96,6 +97,29 @@ pub fn always() -> &'static [Rule] {
     &RULES
 }
 
+/// prot of mmap and mprotect with PROT_WRITE and PROT_EXEC.
+pub(crate) const WRITE_AND_EXECUTE: Condition =
+    Condition { index: 2, wide: false, comparison: Comparison::MaskedEq(6), value: 6 };
+
+/// The arguments with which these rules allow a call. A rule too complex to decide counts as allowing all: what is
+/// said of a profile may be too much, never too little.
+pub(crate) fn space_of<'r>(call: Sysno, rules: impl Iterator<Item = &'r Rule>) -> Space {
+    let mut space = Space::none();
+    for rule in rules.filter(|rule| rule.syscalls.contains(&call)) {
+        space.join(Space::of(&rule.conditions).unwrap_or_else(Space::everything));
+    }
+    space
+}
+
+/// The policy allows the call with some of these arguments.
+pub(crate) fn may(seccomp: &Seccomp, call: Sysno, arguments: &Space) -> bool {
+    if seccomp.deny.iter().any(|denial| denial.syscalls.contains(&call)) {
+        return false;
+    }
+    let allowed = space_of(call, seccomp.allow.iter().chain(always()));
+    allowed.cut(arguments).is_none_or(|both| !both.is_empty())
+}
+
 impl Seccomp {
     /// What the filter does with this call.
     pub fn judge(&self, call: &Call) -> Verdict<'_> {
@@ -108,12 +132,12 @@ impl Seccomp {
         if number == Sysno::clone3 {
             return Verdict::Absent;
         }
+        if let Some(denial) = self.deny.iter().find(|denial| denial.syscalls.contains(&number)) {
+            return Verdict::Denied(denial);
+        }
         let holds = |rule: &Rule| rule.conditions.iter().all(|condition| condition.holds(&call.args));
         if let Some(rule) = always().iter().find(|rule| rule.syscalls.contains(&number) && holds(rule)) {
             return Verdict::Always(rule);
-        }
-        if let Some(denial) = self.deny.iter().find(|denial| denial.syscalls.contains(&number)) {
-            return Verdict::Denied(denial);
         }
         let named = || self.allow.iter().filter(|rule| rule.syscalls.contains(&number));
         if let Some(rule) = named().find(|rule| holds(rule)) {
