@@ -11,6 +11,7 @@ use orama_protocol::agent::{ServiceStatus, UnlockStatus};
 use tokio::sync::watch;
 
 use crate::boot::machine::Phase;
+use crate::refusals::RefusalBook;
 use crate::service::Run;
 use crate::supervise::lock;
 
@@ -26,6 +27,7 @@ struct Inner {
     unlock: Mutex<Option<UnlockStatus>>,
     services: Mutex<BTreeMap<String, ServiceStatus>>,
     runs: Mutex<BTreeMap<String, Run>>,
+    refusals: RefusalBook,
 }
 
 /// What a reader may watch for changes.
@@ -78,6 +80,7 @@ impl Default for Facts {
             unlock: Mutex::default(),
             services: Mutex::default(),
             runs: Mutex::default(),
+            refusals: RefusalBook::default(),
         }))
     }
 }
@@ -149,7 +152,9 @@ impl Facts {
         let mut services = lock(&self.0.services).clone();
         let runs = lock(&self.0.runs);
         for (name, status) in &mut services {
-            status.uptime_seconds = runs.get(name).map(|run| run.since.elapsed().as_secs());
+            let run = runs.get(name).filter(|run| run.step.is_none());
+            status.uptime_seconds = run.map(|run| run.since.elapsed().as_secs());
+            status.refusals = self.0.refusals.total(name);
         }
         services
     }
@@ -159,8 +164,13 @@ impl Facts {
         lock(&self.0.services).insert(name.to_owned(), status);
     }
 
+    /// What services were refused. Written by the sandbox's watcher.
+    pub fn refusals(&self) -> &RefusalBook {
+        &self.0.refusals
+    }
+
     /// The running child of a service: outlives the actor that watches it.
-    pub(crate) fn run(&self, service: &str) -> Option<Run> {
+    pub fn run(&self, service: &str) -> Option<Run> {
         lock(&self.0.runs).get(service).cloned()
     }
 

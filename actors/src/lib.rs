@@ -9,6 +9,7 @@ pub mod enroll;
 pub mod facts;
 pub mod health;
 pub mod ports;
+pub mod refusals;
 pub mod registry;
 pub mod service;
 pub mod services;

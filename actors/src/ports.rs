@@ -37,6 +37,15 @@ pub struct MeshFailure(pub String);
 pub trait Launcher: Send + Sync {
     fn spawn(&self, service: &str, stdout: OwnedFd, stderr: OwnedFd)
     -> Result<Box<dyn Child>, LaunchFailure>;
+
+    /// Starts a prepare step, counted from 0; `None` when what it would make is there.
+    fn prepare(
+        &self,
+        service: &str,
+        step: usize,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Option<Box<dyn Child>>, LaunchFailure>;
 }
 
 /// Why a service was not started, for a person.
@@ -55,6 +64,25 @@ pub trait Child: Send + Sync {
     fn kill_all(&self) -> std::io::Result<()>;
     /// Collects the main process without waiting: `None` while it runs.
     fn try_reap(&self) -> std::io::Result<Option<Exit>>;
+    /// What the service uses of its box now.
+    fn usage(&self) -> Usage;
+    /// The datagram socket on which it says that it is ready; credentials are passed on it. `None` when its policy
+    /// knows no such thing.
+    fn notify_socket(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// What a service uses, and how often it met a wall. `None`: not counted on this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Of the data volume, by the service's uid.
+    pub disk_bytes: Option<u64>,
+    /// Processes that the kernel killed because memory was full, since its box was made.
+    pub oom_kills: u64,
+    /// Processes that could not be made because it has as many as it may.
+    pub forks_refused: u64,
 }
 
 impl AsFd for dyn Child {

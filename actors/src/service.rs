@@ -1,10 +1,9 @@
 //! ServiceActor: one service from its first start to its last stop. Carries out what `service/machine.rs` decides:
-//! spawns through the launch thread, awaits the pidfd, probes, signals, kills. Its child is a fact outside of it
-//! ([`Run`]) and survives it; a new generation of the actor adopts what still runs.
+//! spawns through the launch thread, awaits the pidfd, probes, listens, signals, kills. Its child is a fact outside
+//! of it ([`Run`]) and survives it; a new generation of the actor adopts what still runs.
 
-use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::{
@@ -12,7 +11,6 @@ use actix::{
     WrapFuture,
 };
 use orama_protocol::agent::ServiceStatus;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 use crate::ports::{Child, Console, Exit};
@@ -22,31 +20,30 @@ use crate::services::ServiceChanged;
 pub mod launch;
 pub mod log;
 pub mod machine;
+pub mod notify;
+pub mod output;
 mod plan;
 pub mod probe;
+pub mod reasons;
+mod run;
 mod sandboxed;
 
-pub use plan::{Address, LivenessPlan, ProbePlan, ServicePlan};
+pub use plan::{Address, LivenessPlan, ProbePlan, ReadinessPlan, ServicePlan};
+pub use run::Run;
 pub use sandboxed::SandboxLauncher;
 
 use launch::LaunchThread;
 use machine::{Action, Event, Phase, State};
+use notify::{Ear, Said};
+use reasons::{Ending, Wall};
+use run::{collect_leftover, wait_for_exit};
 
 /// Pause between two readiness probes: short against the second that a service takes to start.
 const PROBE_EVERY: Duration = Duration::from_millis(100);
 /// Longest single probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a killed child may take to become collectable before a new one is started all the same: after that
-/// the start fails on its own (port taken) and is backed off.
-const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A running child with what must be known about it to adopt it.
-#[derive(Clone)]
-pub struct Run {
-    pub child: Arc<dyn Child>,
-    pub since: Instant,
-    pub ready: Arc<AtomicBool>,
-}
+/// Between two looks at what a running service uses of its box. Limits hold without them: they are for status.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 pub struct ServiceActor {
     plan: Arc<ServicePlan>,
@@ -58,6 +55,12 @@ pub struct ServiceActor {
     run: Option<Run>,
     /// The probe that is under way, readiness or liveness.
     probing: Option<SpawnHandle>,
+    /// Listens to what the child says of itself, when its policy has such a socket.
+    hearing: Option<SpawnHandle>,
+    /// The last `STATUS=` of this run.
+    message: String,
+    /// Walls of its box that the running service stands at.
+    walls: Vec<Wall>,
     /// Who asked for a stop and waits for it.
     waiters: Vec<oneshot::Sender<()>>,
 }
@@ -81,14 +84,27 @@ pub struct Restart {
     pub why: String,
 }
 
+/// Sends the profile's reload signal.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Result<(), CannotReload>")]
+pub struct Reload;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotReload {
+    #[error("its profile has no [reload] section; restart it instead")]
+    NoSignal,
+    #[error("it is {0}, and only a running service can be reloaded")]
+    NotRunning(&'static str),
+}
+
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Happened(Event);
 
-/// The launch thread has answered.
+/// The launch thread has answered; `None`: the prepare step has nothing to do.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Launched(Result<Run, String>);
+struct Launched(Result<Option<Run>, String>);
 
 impl ServiceActor {
     pub fn new(
@@ -106,6 +122,9 @@ impl ServiceActor {
             state: State::default(),
             run: None,
             probing: None,
+            hearing: None,
+            message: String::new(),
+            walls: Vec::new(),
             waiters: Vec::new(),
         }
     }
@@ -119,6 +138,9 @@ impl ServiceActor {
         self.state = state;
         if let (true, Some(probe)) = (self.state.phase != before, self.probing.take()) {
             context.cancel_future(probe);
+        }
+        if self.state.phase != before {
+            self.walls.clear();
         }
         if self.state.phase == Phase::Stopped || self.state.phase == Phase::Failed {
             for waiter in self.waiters.drain(..) {
@@ -140,7 +162,8 @@ impl ServiceActor {
 
     fn execute(&mut self, action: Action, context: &mut Context<Self>) {
         match action {
-            Action::Spawn => self.spawn(context),
+            Action::Prepare(step) => self.spawn(Some(step), context),
+            Action::Spawn => self.spawn(None, context),
             Action::AwaitReady => self.await_ready(context),
             Action::Watch => {
                 if let Some(run) = &self.run {
@@ -152,6 +175,9 @@ impl ServiceActor {
                 context.notify_later(Happened(Event::Timer(number)), after);
             }
             Action::Signal => self.on_child("signal", |plan, child| child.signal(plan.stop_signal)),
+            Action::Reload => self.on_child("reload", |plan, child| {
+                plan.reload_signal.map_or(Ok(()), |signal| child.signal(signal))
+            }),
             Action::KillAll => self.on_child("kill", |_, child| child.kill_all()),
             Action::Announce => self.console.line(&format!("service {} running", self.plan.name)),
             Action::Report(why) => {
@@ -169,8 +195,12 @@ impl ServiceActor {
         }
     }
 
-    fn spawn(&mut self, context: &mut Context<Self>) {
+    fn spawn(&mut self, step: Option<usize>, context: &mut Context<Self>) {
         let previous = self.run.take();
+        if let Some(hearing) = self.hearing.take() {
+            context.cancel_future(hearing);
+        }
+        self.message.clear();
         let (launch, plan) = (self.launch.clone(), Arc::clone(&self.plan));
         let facts = self.registry.facts.clone();
         let spawned = async move {
@@ -178,17 +208,14 @@ impl ServiceActor {
                 collect_leftover(&run).await;
                 facts.set_run(&plan.name, None);
             }
-            let launched = launch.spawn(&plan.name).await;
-            let launched = launched.map(|child| Run {
-                child: Arc::from(child),
-                since: Instant::now(),
-                ready: Arc::new(AtomicBool::new(false)),
-            });
-            if let Ok(run) = &launched {
+            facts.refusals().forget_kill(&plan.name);
+            let launched = launch.spawn(&plan.name, step).await?;
+            let run = launched.map(|(child, output)| Run::new(child, step, output));
+            if let Some(run) = &run {
                 // Before anything else can fail: from here on the child is known to every later generation.
                 facts.set_run(&plan.name, Some(run.clone()));
             }
-            launched
+            Ok(run)
         };
         context.spawn(spawned.into_actor(self).map(|launched, _, context| {
             context.notify(Launched(launched));
@@ -196,9 +223,13 @@ impl ServiceActor {
     }
 
     fn await_ready(&mut self, context: &mut Context<Self>) {
-        let variables = self.registry.facts.variables();
-        let Some(probe) = self.plan.readiness.as_ref().zip(variables).map(|(plan, vars)| plan.resolve(&vars))
-        else {
+        let probe = match &self.plan.readiness {
+            ReadinessPlan::None => None,
+            // It says so itself: see `hear`.
+            ReadinessPlan::Notify => return,
+            ReadinessPlan::Probe(plan) => self.registry.facts.variables().map(|vars| plan.resolve(&vars)),
+        };
+        let Some(probe) = probe else {
             context.notify(Happened(Event::Ready));
             return;
         };
@@ -212,6 +243,33 @@ impl ServiceActor {
             actor.apply(Event::Ready, context);
         }));
         self.probing = Some(handle);
+    }
+
+    /// Listens to the service itself; a prepare step has nothing to say.
+    fn watch_words(&mut self, run: &Run, context: &mut Context<Self>) {
+        let Some(socket) = run.child.notify_socket().filter(|_| run.step.is_none()) else { return };
+        match Ear::new(socket, self.plan.uid) {
+            Ok(ear) => self.hear(ear, context),
+            Err(error) => {
+                tracing::error!(service = %self.plan.name, "cannot listen to the service: {error}");
+            }
+        }
+    }
+
+    fn hear(&mut self, ear: Ear, context: &mut Context<Self>) {
+        let listening = async move { (ear.listen().await, ear) };
+        let handle = context.spawn(listening.into_actor(self).map(|(said, ear), actor, context| {
+            let Ok(Said { ready, status }) = said else { return };
+            if let Some(text) = status {
+                actor.message = text;
+                actor.publish();
+            }
+            if ready {
+                actor.apply(Event::Ready, context);
+            }
+            actor.hear(ear, context);
+        }));
+        self.hearing = Some(handle);
     }
 
     fn watch_liveness(&mut self, context: &mut Context<Self>) {
@@ -241,30 +299,74 @@ impl ServiceActor {
     }
 
     fn watch_exit(&mut self, run: &Run, context: &mut Context<Self>) {
-        let child = Arc::clone(&run.child);
-        let exited = async move { wait_for_exit(&*child).await };
-        context.spawn(exited.into_actor(self).map(|exit, actor, context| {
+        let run = run.clone();
+        let exited = async move {
+            let exit = wait_for_exit(&*run.child).await;
+            let last_words = match exit {
+                Exit::Code(0) => String::new(),
+                Exit::Code(_) | Exit::Signal(_) | Exit::Unknown => run.output.last_words().await,
+            };
+            (run, exit, last_words)
+        };
+        context.spawn(exited.into_actor(self).map(|(run, exit, last_words), actor, context| {
+            if !actor.run.as_ref().is_some_and(|current| current.is(&run)) {
+                // Collected as a leftover before another was started.
+                return;
+            }
             actor.registry.facts.set_run(&actor.plan.name, None);
-            actor.apply(Event::Exited(exit.to_string()), context);
+            let event = match (run.step, exit) {
+                (Some(_), Exit::Code(0)) => Event::StepDone,
+                _ => Event::Exited(actor.ending(&run, exit, &last_words)),
+            };
+            actor.apply(event, context);
             // Kept until here because the machine's last kill goes through it.
             actor.run = None;
         }));
     }
 
+    fn ending(&self, run: &Run, exit: Exit, last_words: &str) -> String {
+        let kill = self.registry.facts.refusals().last_kill(&self.plan.name);
+        reasons::ending(&Ending {
+            exit,
+            pid: run.child.pid(),
+            limits: &self.plan.limits,
+            before: &run.before,
+            after: &run.child.usage(),
+            kill: kill.as_ref(),
+            last_words,
+        })
+    }
+
+    /// Compares what the running service uses with its limits.
+    fn look(&mut self) {
+        let Some(run) = self.run.as_ref().filter(|_| self.state.phase == Phase::Running) else { return };
+        let walls = reasons::walls(&self.plan.limits, &run.before, &run.child.usage(), run.output.is_closed());
+        if walls == self.walls {
+            return;
+        }
+        for wall in walls.iter().filter(|wall| !self.walls.iter().any(|old| old.is_like(wall))) {
+            tracing::warn!(service = %self.plan.name, "{wall}");
+        }
+        self.walls = walls;
+        self.publish();
+    }
+
     fn publish(&self) {
         let running = self.state.phase == Phase::Running;
+        let walls: Vec<String> = self.walls.iter().map(ToString::to_string).collect();
+        let service = self.run.as_ref().filter(|run| run.step.is_none());
         self.registry.facts.set_service(
             &self.plan.name,
             ServiceStatus {
                 state: self.state.phase.name().into(),
                 healthy: running,
-                pid: self.run.as_ref().map(|run| run.child.pid()),
+                pid: service.map(|run| run.child.pid()),
                 restarts: self.state.restarts,
                 uptime_seconds: None,
-                reason: self.state.reason.clone(),
+                reason: if walls.is_empty() { self.state.reason.clone() } else { walls.join("; ") },
                 seccomp: self.plan.seccomp.clone(),
                 refusals: 0,
-                message: String::new(),
+                message: self.message.clone(),
             },
         );
     }
@@ -276,14 +378,17 @@ impl Actor for ServiceActor {
     fn started(&mut self, context: &mut Self::Context) {
         if let Some(previous) = self.registry.facts.services().get(&self.plan.name) {
             self.state.restarts = previous.restarts;
+            self.message.clone_from(&previous.message);
         }
+        context.run_interval(LOOK_EVERY, |actor, _| actor.look());
         match self.registry.facts.run(&self.plan.name) {
             Some(run) => {
                 tracing::info!(service = %self.plan.name, pid = run.child.pid(), "adopted the running service");
                 self.run = Some(run.clone());
                 self.watch_exit(&run, context);
+                self.watch_words(&run, context);
                 let ready = run.ready.load(Ordering::Acquire);
-                self.apply(Event::Adopted { ready }, context);
+                self.apply(Event::Adopted { ready, step: run.step }, context);
             }
             None => self.publish(),
         }
@@ -318,6 +423,21 @@ impl Handler<Stop> for ServiceActor {
     }
 }
 
+impl Handler<Reload> for ServiceActor {
+    type Result = Result<(), CannotReload>;
+
+    fn handle(&mut self, _: Reload, context: &mut Self::Context) -> Self::Result {
+        if self.plan.reload_signal.is_none() {
+            return Err(CannotReload::NoSignal);
+        }
+        if self.state.phase != Phase::Running {
+            return Err(CannotReload::NotRunning(self.state.phase.name()));
+        }
+        self.apply(Event::Reload, context);
+        Ok(())
+    }
+}
+
 impl Handler<Happened> for ServiceActor {
     type Result = ();
 
@@ -331,55 +451,18 @@ impl Handler<Launched> for ServiceActor {
 
     fn handle(&mut self, Launched(result): Launched, context: &mut Self::Context) {
         match result {
-            Ok(run) => {
+            Ok(Some(run)) => {
                 self.run = Some(run.clone());
                 self.watch_exit(&run, context);
+                self.watch_words(&run, context);
                 self.apply(Event::Spawned, context);
                 // The phase is the same, but there is a process now.
                 let _ = self.registry.services.tell(ServiceChanged);
             }
+            Ok(None) => self.apply(Event::StepDone, context),
             Err(why) => self.apply(Event::SpawnFailed(why), context),
         }
     }
-}
-
-/// Waits until the main process has ended, and collects it.
-async fn wait_for_exit(child: &dyn Child) -> Exit {
-    // Deprecated because a type may change the descriptor behind the reactor's back; an `OwnedFd` that nobody else
-    // sees cannot, and the replacement is an unsafe function, which this crate forbids.
-    #[expect(deprecated)]
-    let descriptor = match child.pidfd().as_fd().try_clone_to_owned().and_then(AsyncFd::new) {
-        Ok(descriptor) => descriptor,
-        Err(error) => {
-            tracing::error!(pid = child.pid(), "cannot watch the process, asking in turns: {error}");
-            return poll_for_exit(child).await;
-        }
-    };
-    loop {
-        let Ok(mut guard) = descriptor.readable().await else { return poll_for_exit(child).await };
-        match child.try_reap() {
-            Ok(Some(exit)) => return exit,
-            Ok(None) => guard.clear_ready(),
-            Err(_) => return Exit::Unknown,
-        }
-    }
-}
-
-async fn poll_for_exit(child: &dyn Child) -> Exit {
-    loop {
-        match child.try_reap() {
-            Ok(Some(exit)) => return exit,
-            Ok(None) => tokio::time::sleep(PROBE_EVERY).await,
-            Err(_) => return Exit::Unknown,
-        }
-    }
-}
-
-async fn collect_leftover(run: &Run) {
-    if let Err(error) = run.child.kill_all() {
-        tracing::warn!(pid = run.child.pid(), "cannot kill what is left of the service: {error}");
-    }
-    let _ = tokio::time::timeout(COLLECT_TIMEOUT, wait_for_exit(&*run.child)).await;
 }
 
 #[cfg(test)]

@@ -77,6 +77,13 @@ pub struct StopService {
     pub name: String,
 }
 
+/// Answered when the signal is sent, not when the service has read its configuration.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), OrderError>")]
+pub struct ReloadService {
+    pub name: String,
+}
+
 /// The last lines of a service's log, its rotated file included; more than 1000 lines are cut to 1000.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<String, TailError>")]
@@ -98,6 +105,8 @@ pub enum OrderError {
     Refused { name: String, reason: String },
     #[error("service {name} cannot run while the node is {phase}: {reason}")]
     NotNow { name: String, phase: &'static str, reason: String },
+    #[error("service {name} cannot be reloaded: {why}")]
+    NotReloaded { name: String, why: service::CannotReload },
     #[error("the actor of service {0} does not answer")]
     Unavailable(String),
 }
@@ -289,6 +298,22 @@ impl Handler<RestartService> for ServicesActor {
     }
 }
 
+impl Handler<ReloadService> for ServicesActor {
+    type Result = ResponseActFuture<Self, Result<(), OrderError>>;
+
+    fn handle(&mut self, message: ReloadService, _: &mut Self::Context) -> Self::Result {
+        let link = self.startable(&message.name);
+        let reload = async move {
+            let name = message.name;
+            match link?.ask(service::Reload).await {
+                Ok(done) => done.map_err(|why| OrderError::NotReloaded { name, why }),
+                Err(_) => Err(OrderError::Unavailable(name)),
+            }
+        };
+        Box::pin(reload.into_actor(self))
+    }
+}
+
 impl Handler<StopService> for ServicesActor {
     type Result = ResponseActFuture<Self, Result<(), OrderError>>;
 
@@ -309,7 +334,7 @@ impl Handler<TailLog> for ServicesActor {
         let known = self.links.contains_key(&message.name)
             || self.roster.refused.iter().any(|refused| refused.name == message.name);
         let ready = self.registry.facts.node().volume_ready;
-        let path = log::log_path(self.launch.logs(), &message.name);
+        let path = self.launch.logs().path_of(&message.name);
         let lines = message.lines.min(LOG_LINES_MAX);
         let read = async move {
             // The name is looked up before it becomes part of a path.

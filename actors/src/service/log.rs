@@ -1,10 +1,14 @@
 //! A service's log on disk: one file of at most 1 MiB and the one before it. Owns appending, rotation and reading the
-//! last lines; knows no service and no pipe. Names come from the roster, never from a request.
+//! last lines; knows no pipe. Names come from the roster, never from a request.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::supervise::lock;
 
 /// Size at which a log is rotated, bytes. Two of these per service are kept.
 pub const ROTATE_BYTES: u64 = 1 << 20;
@@ -20,6 +24,43 @@ pub fn log_path(logs: &Path, service: &str) -> PathBuf {
 
 fn rotated(path: &Path) -> PathBuf {
     path.with_extension("log.1")
+}
+
+/// The folder of all logs. Whoever writes to a service's log at the same time shares one [`LogFile`], or each would
+/// rotate what the other has just made. A file that nobody holds is closed: an open one would keep the volume mounted.
+#[derive(Clone)]
+pub struct Logs(Arc<Folder>);
+
+struct Folder {
+    path: PathBuf,
+    open: Mutex<BTreeMap<String, Weak<Mutex<LogFile>>>>,
+}
+
+impl Logs {
+    pub fn at(path: &Path) -> Self {
+        Self(Arc::new(Folder { path: path.to_owned(), open: Mutex::default() }))
+    }
+
+    pub fn path_of(&self, service: &str) -> PathBuf {
+        log_path(&self.0.path, service)
+    }
+
+    /// The service's log, open or opened now. Blocks.
+    pub fn open(&self, service: &str) -> io::Result<Arc<Mutex<LogFile>>> {
+        let mut open = lock(&self.0.open);
+        if let Some(file) = open.get(service).and_then(Weak::upgrade) {
+            return Ok(file);
+        }
+        let file = Arc::new(Mutex::new(LogFile::open(&self.path_of(service))?));
+        open.insert(service.to_owned(), Arc::downgrade(&file));
+        Ok(file)
+    }
+
+    /// A line of the agent's in the service's log. Blocks.
+    pub fn note(&self, service: &str, text: &str) -> io::Result<()> {
+        let line = format!("[agent] {text}\n");
+        lock(&*self.open(service)?).append(line.as_bytes())
+    }
 }
 
 /// An open log; all writes go to its end.

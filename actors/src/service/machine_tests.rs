@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 const RULES: Rules = Rules {
+    steps: Vec::new(),
     ready_within: Some(Duration::from_secs(30)),
     backoff_initial: Duration::from_secs(1),
     backoff_maximum: Duration::from_secs(10),
@@ -15,17 +16,25 @@ const RULES: Rules = Rules {
 const EVEN: u32 = JITTER_PERCENT;
 
 struct Service {
+    rules: Rules,
     state: State,
     now: Duration,
 }
 
 impl Service {
     fn new() -> Self {
-        Self { state: State::default(), now: Duration::ZERO }
+        Self { rules: RULES, state: State::default(), now: Duration::ZERO }
+    }
+
+    /// With two prepare steps of at most 10 and 20 s.
+    fn with_steps() -> Self {
+        let mut service = Self::new();
+        service.rules.steps = [10, 20].map(Duration::from_secs).into();
+        service
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
-        let (state, actions) = step(&RULES, &self.state, event, self.now, EVEN);
+        let (state, actions) = step(&self.rules, &self.state, event, self.now, EVEN);
         self.state = state;
         actions
     }
@@ -113,7 +122,11 @@ fn stop_asks_then_kills_and_restart_starts_again() {
     assert_eq!(actions[0], Action::Signal);
     let (number, grace) = Service::timer(&actions);
     assert_eq!(grace, RULES.stop_grace);
-    assert_eq!(service.on(Event::Timer(number))[0], Action::KillAll);
+    let actions = service.on(Event::Timer(number));
+    assert_eq!(actions[0], Action::KillAll);
+    assert_eq!(service.state.reason, "operator; after 5 s it had to be killed");
+    service.on(Event::Timer(Service::timer(&actions).0));
+    assert_eq!(service.state.reason, "operator; after 5 s it had to be killed", "said once");
     assert_eq!(service.on(Event::Exited("killed".into())), [Action::KillAll, Action::Spawn]);
     service.on(Event::Spawned);
     service.on(Event::Ready);
@@ -136,18 +149,87 @@ fn an_order_taken_back_while_spawning_leaves_no_child() {
 #[test]
 fn what_still_runs_is_adopted_and_not_started_again() {
     let mut service = Service::new();
-    assert_eq!(service.on(Event::Adopted { ready: true }), [Action::Watch]);
+    assert_eq!(service.on(Event::Adopted { ready: true, step: None }), [Action::Watch]);
     assert!(service.on(Event::Start).is_empty());
     assert_eq!(service.state.phase, Phase::Running);
     let mut service = Service::new();
-    assert_eq!(service.on(Event::Adopted { ready: false })[0], Action::AwaitReady);
+    assert_eq!(service.on(Event::Adopted { ready: false, step: None })[0], Action::AwaitReady);
+}
+
+#[test]
+fn prepare_steps_run_one_after_the_other_before_the_service() {
+    let mut service = Service::with_steps();
+    assert_eq!(service.on(Event::Start), [Action::Prepare(0)]);
+    assert_eq!(service.state.reason, "prepare step 1 of 2");
+    assert_eq!(Service::timer(&service.on(Event::Spawned)).1, Duration::from_secs(10));
+    assert_eq!(service.on(Event::StepDone), [Action::Prepare(1)]);
+    assert!(service.on(Event::Start).is_empty(), "it is on its way");
+    // There was nothing to do: no child, no timer.
+    assert_eq!(service.on(Event::StepDone), [Action::Spawn]);
+    assert_eq!(service.state.phase, Phase::Starting);
+    service.on(Event::Spawned);
+    service.on(Event::Ready);
+    let timer = Service::timer(&service.on(Event::Exited("exit code 1".into()))).0;
+    assert_eq!(service.on(Event::Timer(timer)), [Action::Prepare(0)], "before each start");
+}
+
+#[test]
+fn a_failed_or_late_step_is_a_failed_start() {
+    let mut service = Service::with_steps();
+    service.on(Event::Start);
+    service.on(Event::StepDone);
+    service.on(Event::Spawned);
+    let actions = service.on(Event::Exited("exit code 2: no space".into()));
+    assert_eq!((service.state.phase, &actions[0]), (Phase::Backoff, &Action::KillAll));
+    assert!(service.state.reason.starts_with("prepare step 2: exit code 2: no space; next"));
+    service.on(Event::Timer(Service::timer(&actions).0));
+    let limit = Service::timer(&service.on(Event::Spawned)).0;
+    let actions = service.on(Event::Timer(limit));
+    assert_eq!((service.state.phase, &actions[0]), (Phase::Backoff, &Action::KillAll));
+    assert!(service.state.reason.starts_with("prepare step 1 was not done within 10 s; next"));
+    assert!(service.on(Event::StepDone).is_empty(), "too late");
+    service.on(Event::Timer(Service::timer(&actions).0));
+    let actions = service.on(Event::SpawnFailed("no such file".into()));
+    assert!(service.state.reason.starts_with("prepare step 1 not started: no such file"));
+    service.on(Event::Timer(Service::timer(&actions).0));
+    service.on(Event::Spawned);
+    service.on(Event::Exited("exit code 2".into()));
+    assert_eq!(service.state.phase, Phase::Failed);
+}
+
+#[test]
+fn a_stop_during_a_step_ends_the_step_and_starts_nothing() {
+    let mut service = Service::with_steps();
+    service.on(Event::Start);
+    service.on(Event::Spawned);
+    assert_eq!(service.on(Event::Stop("leaving".into()))[0], Action::Signal);
+    assert_eq!(service.on(Event::StepDone), [Action::KillAll]);
+    assert_eq!(service.state.phase, Phase::Stopped);
+    let mut service = Service::with_steps();
+    assert!(matches!(
+        service.on(Event::Adopted { ready: false, step: Some(1) })[..],
+        [Action::SetTimer { after, .. }] if after == Duration::from_secs(20)
+    ));
+    assert_eq!(service.on(Event::StepDone), [Action::Spawn]);
+}
+
+#[test]
+fn only_what_runs_is_reloaded() {
+    let mut service = Service::new();
+    assert!(service.on(Event::Reload).is_empty());
+    service.run();
+    assert_eq!(service.on(Event::Reload), [Action::Reload]);
+    assert_eq!(service.state.phase, Phase::Running);
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Start),
-        Just(Event::Adopted { ready: true }),
+        Just(Event::Adopted { ready: true, step: None }),
+        Just(Event::Adopted { ready: false, step: Some(0) }),
         Just(Event::Spawned),
+        Just(Event::StepDone),
+        Just(Event::Reload),
         Just(Event::SpawnFailed("no".into())),
         Just(Event::Ready),
         Just(Event::Unresponsive("mute".into())),
@@ -162,15 +244,18 @@ proptest! {
     #[test]
     fn no_order_of_events_breaks_the_rules(
         events in proptest::collection::vec((any_event(), 0u64..30, any::<u32>()), 0..80),
+        steps in 0usize..3,
     ) {
+        let rules = Rules { steps: vec![Duration::from_secs(10); steps], ..RULES };
         let mut state = State::default();
         let mut now = Duration::ZERO;
         for (event, pause, jitter) in events {
             now += Duration::from_secs(pause);
             let ordered = matches!(event, Event::Start | Event::Restart(_));
-            let (next, actions) = step(&RULES, &state, event, now, jitter);
+            let (next, actions) = step(&rules, &state, event, now, jitter);
             if matches!(state.phase, Phase::Stopped | Phase::Failed) && !ordered {
-                prop_assert_eq!(next.phase == Phase::Starting || actions.contains(&Action::Spawn), false);
+                let starts = |action: &Action| matches!(action, Action::Spawn | Action::Prepare(_));
+                prop_assert!(!actions.iter().any(starts));
             }
             for action in &actions {
                 if let Action::SetTimer { after, .. } = action {

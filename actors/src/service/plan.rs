@@ -8,6 +8,7 @@ use orama_policy::{Liveness, Mode, Policy, Probe, Readiness, Variables};
 
 use super::machine::Rules;
 use super::probe::Target;
+use super::reasons::Limits;
 
 /// A text that is known once the node knows its own name and address.
 pub type Address = Arc<dyn Fn(&Variables) -> String + Send + Sync>;
@@ -18,10 +19,24 @@ pub struct ServicePlan {
     pub after: Vec<String>,
     pub rules: Rules,
     pub stop_signal: i32,
-    pub readiness: Option<ProbePlan>,
+    /// None: it cannot read its configuration again.
+    pub reload_signal: Option<i32>,
+    /// Its processes run as this user and no others do.
+    pub uid: u32,
+    /// For what status says; the kernel holds them.
+    pub limits: Limits,
+    pub readiness: ReadinessPlan,
     pub liveness: Option<LivenessPlan>,
     /// `audit` or `enforce`.
     pub seccomp: String,
+}
+
+#[derive(Clone)]
+pub enum ReadinessPlan {
+    None,
+    Probe(ProbePlan),
+    /// It says `READY=1` on its notify socket.
+    Notify,
 }
 
 #[derive(Clone)]
@@ -50,8 +65,11 @@ impl ProbePlan {
 impl ServicePlan {
     pub fn from_policy(policy: &Arc<Policy>) -> Self {
         let (readiness, ready_within) = match &policy.readiness {
-            Readiness::None | Readiness::Notify { .. } => (None, None),
-            Readiness::Probe { probe, timeout } => (Some(plan_probe(policy, probe)), Some(*timeout)),
+            Readiness::None => (ReadinessPlan::None, None),
+            Readiness::Notify { timeout } => (ReadinessPlan::Notify, Some(*timeout)),
+            Readiness::Probe { probe, timeout } => {
+                (ReadinessPlan::Probe(plan_probe(policy, probe)), Some(*timeout))
+            }
         };
         let liveness =
             policy.liveness.as_ref().map(|Liveness { probe, interval, timeout, failures }| LivenessPlan {
@@ -64,6 +82,7 @@ impl ServicePlan {
             name: policy.name.clone(),
             after: policy.after.clone(),
             rules: Rules {
+                steps: policy.prepare.iter().map(|step| step.timeout).collect(),
                 ready_within,
                 backoff_initial: policy.restart.initial,
                 backoff_maximum: policy.restart.maximum,
@@ -72,6 +91,13 @@ impl ServicePlan {
                 stop_grace: policy.stop.grace,
             },
             stop_signal: policy.stop.signal.number(),
+            reload_signal: policy.reload.map(|signal| signal.number()),
+            uid: policy.uid,
+            limits: Limits {
+                memory_bytes: policy.cgroup.memory_bytes,
+                pids: policy.cgroup.pids,
+                disk_bytes: policy.filesystem.disk_bytes,
+            },
             readiness,
             liveness,
             seccomp: match policy.seccomp.mode {
