@@ -174,8 +174,9 @@ fn start_services(
         refused: refused.collect(),
         plans: policies.iter().map(|policy| Arc::new(ServicePlan::from_policy(policy))).collect(),
     };
-    let launcher = Arc::new(SandboxLauncher::new(policies, registry.facts.clone()));
+    let launcher = Arc::new(SandboxLauncher::new(policies.clone(), registry.facts.clone())?);
     let launch = LaunchThread::start(launcher, Path::new(SERVICE_LOGS))?;
+    registry.facts.refusals().open(&policies, launch.logs().clone());
     let links = supervise_services(registry, &roster, &launch, console, escalate.clone());
     let (shared, starting) =
         (Arc::new(Roster { plans: roster.plans.clone(), refused: roster.refused.clone() }), registry.clone());

@@ -58,13 +58,14 @@ impl RefusalBook {
     }
 
     /// Called on the watcher's thread for every refused call, before the caller is answered or killed. Never waits.
-    pub fn record(&self, service: &str, pid: u32, call: Call, action: Consequence) {
+    pub fn record(&self, service: &str, call: Call, action: Consequence) {
         let mut ledger = lock(&self.0.ledger);
-        let news = ledger.record(service, pid, call, action, Timestamp::now());
+        let news = ledger.record(service, call, action, Timestamp::now());
         let text = match (news, ledger.page(service)) {
             (News::NewKind, Some(page)) => page.kinds().last().map(|kind| self.describe(service, kind)),
             (News::Full, _) => Some(
-                "more kinds of system calls were refused than are listed; further ones are only counted".into(),
+                "more kinds of system calls were refused than are listed; further ones are only counted"
+                    .into(),
             ),
             (News::NewKind | News::Known | News::Unlisted, _) => None,
         };
@@ -96,12 +97,12 @@ impl RefusalBook {
     /// The last process of the service that was killed for a call since [`RefusalBook::forget_kill`].
     pub fn last_kill(&self, service: &str) -> Option<Kill> {
         let ledger = lock(&self.0.ledger);
-        let kill = ledger.page(service)?.last_kill()?;
-        let by = match self.rule(service, &kill.call) {
+        let call = ledger.page(service)?.last_kill()?;
+        let by = match self.rule(service, call) {
             Some(line) => format!("refused by {line}"),
             None => "which no line of its profile allows".into(),
         };
-        Some(Kill { pid: kill.pid, text: format!("{}, {by}", kill.call.describe()) })
+        Some(Kill { text: format!("{}, {by}", call.describe()) })
     }
 
     fn rule(&self, service: &str, call: &Call) -> Option<String> {
@@ -132,7 +133,9 @@ impl RefusalBook {
         let mut pages: Vec<(String, Vec<Kind>)> = Vec::new();
         let mut answer = Refusals::default();
         // Copied, so that the watcher never waits for the patches.
-        for (name, page) in lock(&self.0.ledger).pages().filter(|(name, _)| service.is_none_or(|s| s == *name)) {
+        for (name, page) in
+            lock(&self.0.ledger).pages().filter(|(name, _)| service.is_none_or(|s| s == *name))
+        {
             pages.push((name.to_owned(), page.kinds().to_vec()));
             if page.unlisted() > 0 {
                 answer.unlisted.insert(name.to_owned(), page.unlisted());
@@ -147,7 +150,9 @@ impl RefusalBook {
                     answer.patches.insert(name.clone(), text);
                 }
             }
-            answer.refusals.extend(kinds.iter().zip(&seen).map(|(kind, seen)| self.to_wire(&name, kind, seen)));
+            answer
+                .refusals
+                .extend(kinds.iter().zip(&seen).map(|(kind, seen)| self.to_wire(&name, kind, seen)));
         }
         answer
     }

@@ -24,6 +24,7 @@ pub mod notify;
 pub mod output;
 mod plan;
 pub mod probe;
+mod quota;
 pub mod reasons;
 mod run;
 mod sandboxed;
@@ -328,7 +329,6 @@ impl ServiceActor {
         let kill = self.registry.facts.refusals().last_kill(&self.plan.name);
         reasons::ending(&Ending {
             exit,
-            pid: run.child.pid(),
             limits: &self.plan.limits,
             before: &run.before,
             after: &run.child.usage(),
@@ -340,7 +340,8 @@ impl ServiceActor {
     /// Compares what the running service uses with its limits.
     fn look(&mut self) {
         let Some(run) = self.run.as_ref().filter(|_| self.state.phase == Phase::Running) else { return };
-        let walls = reasons::walls(&self.plan.limits, &run.before, &run.child.usage(), run.output.is_closed());
+        let walls =
+            reasons::walls(&self.plan.limits, &run.before, &run.child.usage(), run.output.is_closed());
         if walls == self.walls {
             return;
         }

@@ -32,7 +32,7 @@ pub struct Page {
     counters: BTreeMap<(String, &'static str), u64>,
     total: u64,
     unlisted: u64,
-    last_kill: Option<LastKill>,
+    last_kill: Option<Call>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,6 @@ pub struct Kind {
     pub action: Consequence,
     pub first_seen: Timestamp,
     pub last_seen: Timestamp,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastKill {
-    pub pid: u32,
-    pub call: Call,
 }
 
 /// Whether a call is news.
@@ -64,20 +58,13 @@ pub enum News {
 }
 
 impl Ledger {
-    pub fn record(
-        &mut self,
-        service: &str,
-        pid: u32,
-        call: Call,
-        action: Consequence,
-        now: Timestamp,
-    ) -> News {
+    pub fn record(&mut self, service: &str, call: Call, action: Consequence, now: Timestamp) -> News {
         // By reference first: this runs for every refused call.
         if !self.services.contains_key(service) {
             self.services.insert(service.to_owned(), Page::default());
         }
         let Some(page) = self.services.get_mut(service) else { return News::Unlisted };
-        page.record(pid, call, action, now)
+        page.record(call, action, now)
     }
 
     /// Before a service is started: a kill that is on record afterwards is one of this run.
@@ -97,11 +84,12 @@ impl Ledger {
 }
 
 impl Page {
-    fn record(&mut self, pid: u32, mut call: Call, action: Consequence, now: Timestamp) -> News {
+    fn record(&mut self, mut call: Call, action: Consequence, now: Timestamp) -> News {
         self.total = self.total.saturating_add(1);
         self.count(&call, action);
         let shape = call.shape();
-        let news = if let Some(kind) = self.by_shape.get(&shape).and_then(|index| self.kinds.get_mut(*index)) {
+        let news = if let Some(kind) = self.by_shape.get(&shape).and_then(|index| self.kinds.get_mut(*index))
+        {
             kind.count = kind.count.saturating_add(1);
             kind.action = action;
             kind.last_seen = now;
@@ -111,7 +99,7 @@ impl Page {
         };
         if action == Consequence::Killed {
             clean(&mut call);
-            self.last_kill = Some(LastKill { pid, call });
+            self.last_kill = Some(call);
         }
         news
     }
@@ -162,7 +150,7 @@ impl Page {
         self.unlisted
     }
 
-    pub fn last_kill(&self) -> Option<&LastKill> {
+    pub fn last_kill(&self) -> Option<&Call> {
         self.last_kill.as_ref()
     }
 }
@@ -201,16 +189,16 @@ mod tests {
         let mut ledger = Ledger::default();
         let mut call = Call::new(OPENAT, [1, 2, 0, 0, 0, 0]);
         call.texts[1] = Some("/etc/shadow\n[[seccomp.allow]]".repeat(100));
-        assert_eq!(ledger.record("rqlite", 5, call.clone(), Consequence::Runs, at(1)), News::NewKind);
-        assert_eq!(ledger.record("rqlite", 5, call.clone(), Consequence::Killed, at(2)), News::Known);
-        assert_eq!(ledger.record("gateway", 6, call, Consequence::Errno(1), at(3)), News::NewKind);
+        assert_eq!(ledger.record("rqlite", call.clone(), Consequence::Runs, at(1)), News::NewKind);
+        assert_eq!(ledger.record("rqlite", call.clone(), Consequence::Killed, at(2)), News::Known);
+        assert_eq!(ledger.record("gateway", call, Consequence::Errno(1), at(3)), News::NewKind);
         let page = ledger.page("rqlite").unwrap();
         let kind = &page.kinds()[0];
         assert_eq!((kind.count, kind.action), (2, Consequence::Killed));
         assert_eq!((kind.first_seen, kind.last_seen), (at(1), at(2)));
         let text = kind.call.texts[1].clone().unwrap();
         assert!(text.len() == TEXT_CHARS && !text.contains('\n'), "{text}");
-        assert_eq!(page.last_kill().unwrap().pid, 5);
+        assert_eq!(page.last_kill().unwrap().number, OPENAT);
         let counted: Vec<_> = page.counters().collect();
         assert_eq!(counted, [("openat", "killed", 1), ("openat", "ran", 1)]);
         ledger.forget_kill("rqlite");
@@ -224,7 +212,7 @@ mod tests {
         let mut full = 0;
         for number in 0..100_000 {
             let call = Call::new(number, [u64::from(number); 6]);
-            full += usize::from(ledger.record("hostile", 1, call, Consequence::Errno(1), at(1)) == News::Full);
+            full += usize::from(ledger.record("hostile", call, Consequence::Errno(1), at(1)) == News::Full);
         }
         let page = ledger.page("hostile").unwrap();
         assert_eq!(full, 1, "said once");
@@ -234,7 +222,7 @@ mod tests {
         assert_eq!(page.counters().map(|(_, _, count)| count).sum::<u64>(), 100_000);
         assert!(page.shapes.len() <= REFUSAL_KINDS_MAX);
         let socket = Call::new(SOCKET, [16, 3, 0, 0, 0, 0]);
-        assert_eq!(ledger.record("rqlite", 1, socket, Consequence::Runs, at(1)), News::NewKind);
+        assert_eq!(ledger.record("rqlite", socket, Consequence::Runs, at(1)), News::NewKind);
     }
 
     #[test]
@@ -242,10 +230,10 @@ mod tests {
         let mut ledger = Ledger::default();
         for request in 0..1000 {
             let call = Call::new(IOCTL, [0, request, 0, 0, 0, 0]);
-            ledger.record("hostile", 1, call, Consequence::Errno(1), at(1));
+            ledger.record("hostile", call, Consequence::Errno(1), at(1));
         }
         assert!(ledger.page("hostile").unwrap().kinds().len() <= SHAPES_MAX);
         let socket = Call::new(SOCKET, [16, 3, 0, 0, 0, 0]);
-        assert_eq!(ledger.record("hostile", 1, socket, Consequence::Runs, at(1)), News::NewKind);
+        assert_eq!(ledger.record("hostile", socket, Consequence::Runs, at(1)), News::NewKind);
     }
 }

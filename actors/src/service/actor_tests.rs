@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::*;
 use crate::boot::machine::Phase as BootPhase;
 use crate::facts::Identity;
-use crate::ports::{LaunchFailure, Launcher};
+use crate::ports::{LaunchFailure, Launcher, Usage};
 use crate::services::{
     OrderError, RefusedService, RestartService, Roster, ServicesActor, StartAll, StopAll, StopService,
     TailError, TailLog, supervise_services,
@@ -28,6 +28,14 @@ struct Group {
     child: Mutex<std::process::Child>,
     pid: Pid,
     end: std::io::PipeReader,
+    walls: Arc<TestBox>,
+}
+
+/// What the children say of their box, as a test wants it.
+#[derive(Default)]
+struct TestBox {
+    usage: Mutex<Usage>,
+    notify: std::sync::OnceLock<OwnedFd>,
 }
 
 impl Child for Group {
@@ -52,6 +60,12 @@ impl Child for Group {
             (None, None) => Exit::Unknown,
         }))
     }
+    fn usage(&self) -> Usage {
+        *lock(&self.walls.usage)
+    }
+    fn notify_socket(&self) -> Option<BorrowedFd<'_>> {
+        self.walls.notify.get().map(AsFd::as_fd)
+    }
 }
 
 impl Drop for Group {
@@ -61,7 +75,7 @@ impl Drop for Group {
 }
 
 /// Starts the program that a test gave to a service.
-struct Programs(BTreeMap<&'static str, Vec<&'static str>>);
+struct Programs(BTreeMap<&'static str, Vec<&'static str>>, Arc<TestBox>);
 
 impl Launcher for Programs {
     fn spawn(
@@ -70,14 +84,36 @@ impl Launcher for Programs {
         stdout: OwnedFd,
         stderr: OwnedFd,
     ) -> Result<Box<dyn Child>, LaunchFailure> {
-        let program = &self.0[service];
+        self.run(&self.0[service], stdout, stderr)
+    }
+
+    fn prepare(
+        &self,
+        service: &str,
+        step: usize,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Option<Box<dyn Child>>, LaunchFailure> {
+        // `name/0` is the first step of `name`; one that is not there has nothing to do.
+        let program = self.0.get(format!("{service}/{step}").as_str());
+        program.map(|program| self.run(program, stdout, stderr)).transpose()
+    }
+}
+
+impl Programs {
+    fn run(
+        &self,
+        program: &[&'static str],
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Box<dyn Child>, LaunchFailure> {
         let (end, input) = std::io::pipe().unwrap();
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).env_clear().process_group(0);
         command.stdin(Stdio::from(OwnedFd::from(input))).stdout(stdout).stderr(stderr);
         let child = command.spawn().map_err(|error| LaunchFailure(error.to_string()))?;
         let pid = Pid::from_raw(child.id().try_into().unwrap());
-        Ok(Box::new(Group { child: Mutex::new(child), pid, end }))
+        Ok(Box::new(Group { child: Mutex::new(child), pid, end, walls: Arc::clone(&self.1) }))
     }
 }
 
@@ -101,6 +137,7 @@ fn plan(name: &str, after: &[&str]) -> ServicePlan {
         name: name.into(),
         after: after.iter().map(ToString::to_string).collect(),
         rules: machine::Rules {
+            steps: Vec::new(),
             ready_within: None,
             backoff_initial: Duration::from_millis(20),
             backoff_maximum: Duration::from_millis(100),
@@ -109,7 +146,10 @@ fn plan(name: &str, after: &[&str]) -> ServicePlan {
             stop_grace: Duration::from_millis(300),
         },
         stop_signal: 15,
-        readiness: None,
+        reload_signal: None,
+        uid: nix::unistd::getuid().as_raw(),
+        limits: reasons::Limits { pids: Some(8), ..reasons::Limits::default() },
+        readiness: ReadinessPlan::None,
         liveness: None,
         seccomp: "audit".into(),
     }
@@ -118,7 +158,8 @@ fn plan(name: &str, after: &[&str]) -> ServicePlan {
 struct House {
     registry: Registry,
     console: Arc<Breaking>,
-    _logs: tempfile::TempDir,
+    walls: Arc<TestBox>,
+    logs: tempfile::TempDir,
 }
 
 fn house(plans: Vec<ServicePlan>, programs: &[(&'static str, &[&'static str])]) -> House {
@@ -128,8 +169,11 @@ fn house(plans: Vec<ServicePlan>, programs: &[(&'static str, &[&'static str])]) 
     facts.set_phase(BootPhase::StartingServices, "");
     facts.set_volume_ready(true);
     let logs = tempfile::tempdir().unwrap();
-    let programs = Programs(programs.iter().map(|(name, program)| (*name, program.to_vec())).collect());
+    let walls = Arc::<TestBox>::default();
+    let programs = programs.iter().map(|(name, program)| (*name, program.to_vec())).collect();
+    let programs = Programs(programs, Arc::clone(&walls));
     let launch = LaunchThread::start(Arc::new(programs), logs.path()).unwrap();
+    registry.facts.refusals().open(&[], launch.logs().clone());
     let refused = vec![RefusedService { name: "coredns".into(), reason: "line 3: no such key".into() }];
     let roster = Arc::new(Roster { plans: plans.into_iter().map(Arc::new).collect(), refused });
     let console = Arc::new(Breaking::default());
@@ -144,7 +188,7 @@ fn house(plans: Vec<ServicePlan>, programs: &[(&'static str, &[&'static str])]) 
         |_| (),
         move |_| ServicesActor::new(owned.clone(), roster.clone(), launch.clone(), links.clone()),
     );
-    House { registry, console, _logs: logs }
+    House { registry, console, walls, logs }
 }
 
 impl House {
@@ -185,7 +229,8 @@ fn alive(pid: u32) -> bool {
 async fn services_start_in_order_and_stop_with_their_processes() {
     let port = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let mut first = plan("rqlite", &[]);
-    first.readiness = Some(ProbePlan::Tcp(Arc::new(move |vars| format!("{}:{port}", vars.wg_ip))));
+    first.readiness =
+        ReadinessPlan::Probe(ProbePlan::Tcp(Arc::new(move |vars| format!("{}:{port}", vars.wg_ip))));
     first.rules.ready_within = Some(SOON);
     let sleep: &[&str] = &["/bin/sleep", "60"];
     let house = house(
@@ -314,3 +359,6 @@ async fn orders_are_refused_by_name() {
     assert!(matches!(locked, Err(OrderError::NotNow { .. })));
     assert!(matches!(house.tail("olric", 5).await, Err(TailError::Locked)));
 }
+
+#[path = "box_tests.rs"]
+mod boxes;

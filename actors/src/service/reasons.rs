@@ -16,7 +16,6 @@ pub struct Limits {
 /// A process that was killed for a system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kill {
-    pub pid: u32,
     /// `socket(AF_NETLINK, SOCK_RAW, 0), refused by policies/x.toml:37`
     pub text: String,
 }
@@ -24,7 +23,6 @@ pub struct Kill {
 /// What is known of a child that has ended.
 pub struct Ending<'a> {
     pub exit: Exit,
-    pub pid: u32,
     pub limits: &'a Limits,
     pub before: &'a Usage,
     pub after: &'a Usage,
@@ -47,7 +45,7 @@ pub fn ending(ending: &Ending<'_>) -> String {
         };
     }
     let mut text = match (signal, ending.kill) {
-        (Some(Signal::SIGSYS | Signal::SIGKILL), Some(kill)) if kill.pid == ending.pid => {
+        (Some(Signal::SIGSYS | Signal::SIGKILL), Some(kill)) => {
             return format!("killed for calling {}", kill.text);
         }
         (Some(Signal::SIGSYS), None) => {
@@ -69,7 +67,7 @@ pub fn ending(ending: &Ending<'_>) -> String {
         Exit::Code(_) | Exit::Signal(_) | Exit::Unknown => {}
     }
     if let Some(kill) = ending.kill {
-        text = format!("{text}; its process {} was killed for calling {}", kill.pid, kill.text);
+        text = format!("{text}; one of its processes was killed for calling {}", kill.text);
     }
     text
 }
@@ -94,7 +92,10 @@ impl std::fmt::Display for Wall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Pids { limit: Some(limit), refused } => {
-                write!(f, "at its limit of {limit} processes (cgroup.pids): {refused} attempts to make more failed")
+                write!(
+                    f,
+                    "at its limit of {limit} processes (cgroup.pids): {refused} attempts to make more failed"
+                )
             }
             Self::Pids { limit: None, refused } => write!(f, "{refused} attempts to make processes failed"),
             Self::Disk { limit } => {
@@ -145,13 +146,12 @@ mod tests {
 
     const LIMITS: Limits = Limits { memory_bytes: Some(64 << 20), pids: Some(16), disk_bytes: Some(8 << 20) };
 
-    fn check(exit: Exit, after: Usage, kill: Option<(u32, &str)>, last_words: &str, expect: &str) {
-        let kill = kill.map(|(pid, text)| Kill { pid, text: text.into() });
+    fn check(exit: Exit, after: Usage, kill: Option<&str>, last_words: &str, expect: &str) {
+        let kill = kill.map(|text| Kill { text: text.into() });
         let before = Usage { oom_kills: 1, ..Usage::default() };
         let after = Usage { oom_kills: after.oom_kills + 1, ..after };
         let said = ending(&Ending {
             exit,
-            pid: 7,
             limits: &LIMITS,
             before: &before,
             after: &after,
@@ -166,8 +166,8 @@ mod tests {
         let calm = Usage::default();
         let oom = Usage { oom_kills: 3, ..calm };
         let left = Usage { pids: Some(2), ..calm };
-        let socket = Some((7, "socket(AF_NETLINK, 3, 0), refused by x.toml:37"));
-        let child = Some((9, "ptrace(), refused by x.toml:1"));
+        let socket = Some("socket(AF_NETLINK, 3, 0), refused by x.toml:37");
+        let child = Some("ptrace(), refused by x.toml:1");
         check(Exit::Code(0), calm, None, "bye", "ended");
         check(Exit::Code(3), calm, None, "cannot bind", "exit code 3: cannot bind");
         check(Exit::Code(3), calm, None, "", "exit code 3");
@@ -180,7 +180,7 @@ mod tests {
         let foreign = "killed by SIGSYS without a refusal on record: a system call of another architecture (i386) \
                        or of x32, which no profile can allow";
         check(Exit::Signal(31), calm, None, "", foreign);
-        let said = "exit code 1: worker died; its process 9 was killed for calling ptrace(), refused by x.toml:1";
+        let said = "exit code 1: worker died; one of its processes was killed for calling ptrace(), refused by x.toml:1";
         check(Exit::Code(1), calm, child, "worker died", said);
         let said = "ended and left 2 processes behind, which were killed: a service stays in the foreground";
         check(Exit::Code(0), left, None, "", said);
@@ -191,8 +191,7 @@ mod tests {
         let before = Usage { forks_refused: 5, ..Usage::default() };
         assert!(walls(&LIMITS, &before, &before, false).is_empty());
         let now = Usage { forks_refused: 9, disk_bytes: Some((8 << 20) - 4096), ..before };
-        let told: Vec<String> =
-            walls(&LIMITS, &before, &now, true).iter().map(ToString::to_string).collect();
+        let told: Vec<String> = walls(&LIMITS, &before, &now, true).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
             [

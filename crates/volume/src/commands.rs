@@ -71,9 +71,10 @@ pub(crate) fn luks_format<'a>(uuid: &'a str, device: &'a str) -> [&'a str; 26] {
 /// Nothing is written up front that can wait: the volume key is new, so what lies under inode tables and journal is
 /// noise. The kernel tells unused inode tables by their group checksums and clears them later at a tenth of the disk's
 /// pace; journal recovery stops at the first block without its magic number and sequence. `nodiscard`: dm-crypt passes
-/// none on, so trying is wasted time. `-m 1`: root keeps 1 % so that services cannot fill the agent's own files out.
+/// none on, so trying is wasted time. `quota`: each service has a uid of its own, which is what its disk limit counts.
+/// `-m 1`: root keeps 1 % so that services cannot fill the agent's own files out.
 /// Sizes are named because the image has no mke2fs.conf that could name them.
-pub(crate) fn mkfs_ext4(device: &str) -> [&str; 13] {
+pub(crate) fn mkfs_ext4(device: &str) -> [&str; 15] {
     [
         "-F",
         "-q",
@@ -85,8 +86,10 @@ pub(crate) fn mkfs_ext4(device: &str) -> [&str; 13] {
         "1",
         "-L",
         "orama-data",
+        "-O",
+        "quota",
         "-E",
-        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+        "lazy_itable_init=1,lazy_journal_init=1,nodiscard,quotatype=usrquota",
         device,
     ]
 }

@@ -40,10 +40,10 @@ fn unescape(field: &str) -> String {
 }
 
 /// Mounts an ext4. `nosuid,nodev`: nothing on the volume may grant a privilege. `noatime`: reading must not write.
-/// `errors=remount-ro`: a broken filesystem must not get worse.
+/// `errors=remount-ro`: a broken filesystem must not get worse. `usrquota`: limits hold, and are not only counted.
 pub(crate) fn mount_ext4(device: &Path, root: &Path) -> io::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
-    mount(Some(device), root, Some("ext4"), flags, Some("errors=remount-ro"))?;
+    mount(Some(device), root, Some("ext4"), flags, Some("errors=remount-ro,usrquota"))?;
     Ok(())
 }
 

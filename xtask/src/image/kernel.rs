@@ -34,6 +34,8 @@ const REQUIRED: &[&str] = &[
     "ecb",
     "virtio_net",
     "wireguard",
+    // Disk limits of services: ext4 loads it when the data volume is mounted.
+    "quota_v2",
 ];
 
 /// Modules for hardware or firmware that a machine may lack: they refuse to load there.

@@ -64,7 +64,13 @@ impl State {
         actions
     }
 
-    pub(super) fn adopt(&mut self, rules: &Rules, ready: bool, step: Option<usize>, now: Duration) -> Vec<Action> {
+    pub(super) fn adopt(
+        &mut self,
+        rules: &Rules,
+        ready: bool,
+        step: Option<usize>,
+        now: Duration,
+    ) -> Vec<Action> {
         if self.phase != Phase::Waiting {
             return Vec::new();
         }
