@@ -5,8 +5,11 @@ pub mod auth;
 mod command;
 mod genesis;
 mod logs;
+mod metrics;
+mod refusals;
 mod status;
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +21,7 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpMessage, HttpRequest, HttpResponse, HttpServer, web};
 use orama_actors::registry::Registry;
 use orama_actors::supervise::Unavailable;
+use orama_protocol::agent::LOG_SERVICES;
 use orama_protocol::{AGENT_PORT, ErrorBody};
 
 use crate::agent_log::AgentLog;
@@ -27,6 +31,8 @@ use auth::Gate;
 const BODY_LIMIT_BYTES: usize = 64 * 1024;
 /// Connections at a time: a gateway or two with a few requests each, and room for a busy moment.
 const CONNECTIONS: usize = 64;
+/// The agent's own log, kept in memory.
+const AGENT: &str = "agent";
 /// Time for a client to send its request line and headers.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -82,9 +88,23 @@ fn routes(config: &mut web::ServiceConfig, node: Node) {
         .service(resource("/v1/agent/health").route(web::get().to(status::health)))
         .service(resource("/v1/agent/command").route(web::post().to(command::command)))
         .service(resource("/v1/agent/logs").route(web::get().to(logs::logs)))
+        .service(resource("/v1/agent/refusals").route(web::get().to(refusals::refusals)))
+        .service(resource("/v1/agent/metrics").route(web::get().to(metrics::metrics)))
         .service(resource("/v1/agent/unlock").route(web::post().to(genesis::unlock)))
         .service(resource("/v1/agent/genesis-key").route(web::get().to(genesis::sealed_key)))
         .default_service(web::to(|| async { refuse(404, "no such path") }));
+}
+
+/// Names that a request may use: the usual services, and whatever this image has a profile for.
+fn known_service(node: &Node, name: &str) -> bool {
+    name != AGENT && (LOG_SERVICES.contains(&name) || node.registry.facts.services().contains_key(name))
+}
+
+fn refuse_name(node: &Node) -> HttpResponse {
+    let mut names: BTreeSet<String> = node.registry.facts.services().into_keys().collect();
+    names.extend(LOG_SERVICES.map(str::to_owned));
+    let names: Vec<String> = names.into_iter().collect();
+    refuse(400, format!("service must be one of {}, or all", names.join(", ")))
 }
 
 fn resource(path: &str) -> actix_web::Resource {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use actix_web::{HttpRequest, HttpResponse, web};
 use orama_actors::boot::Leave;
 use orama_actors::boot::machine::Exit;
-use orama_actors::services::{OrderError, RestartService, StartService, StopAll, StopService};
+use orama_actors::services::{OrderError, ReloadService, RestartService, StartService, StopAll, StopService};
 use orama_actors::supervise::Unavailable;
 use orama_protocol::agent::{CommandRequest, CommandResponse};
 
@@ -42,6 +42,7 @@ pub async fn command(
     match (action.as_str(), service) {
         ("restart", Some(name)) => ordered(services.ask(RestartService { name }).await, "restarted"),
         ("start", Some(name)) => ordered(services.ask(StartService { name }).await, "started"),
+        ("reload", Some(name)) => ordered(services.ask(ReloadService { name }).await, "reloaded"),
         ("stop", Some(name)) => {
             match tokio::time::timeout(STOP_WAIT, services.ask(StopService { name })).await {
                 Ok(answer) => ordered(answer, "stopped"),
@@ -59,13 +60,15 @@ pub async fn command(
         }
         ("reboot", None) => leave(&node, Exit::Reboot, "rebooting").await,
         ("poweroff", None) => leave(&node, Exit::PowerOff, "powering off").await,
-        ("restart" | "start", None) => refuse(400, format!("{action} needs a service")),
+        ("restart" | "start" | "reload", None) => refuse(400, format!("{action} needs a service")),
         ("reboot" | "poweroff", Some(_)) => refuse(400, format!("{action} takes no service")),
         (unknown, _) => {
             let shown: String = unknown.chars().take(NAME_LIMIT).collect();
             refuse(
                 400,
-                format!("unknown action `{shown}`: restart, start, stop, status, reboot and poweroff exist"),
+                format!(
+                    "unknown action `{shown}`: restart, start, stop, reload, status, reboot and poweroff exist"
+                ),
             )
         }
     }
@@ -85,6 +88,7 @@ fn ordered(answer: Result<Result<(), OrderError>, Unavailable>, status: &str) ->
         Ok(Err(error)) => {
             let code = match &error {
                 OrderError::Unknown(_) => 404,
+                OrderError::NotReloaded { .. } => 400,
                 OrderError::Refused { .. } | OrderError::NotNow { .. } => 409,
                 OrderError::Unavailable(_) => 503,
             };

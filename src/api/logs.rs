@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 
 use actix_web::{HttpResponse, web};
 use orama_actors::services::{TailError, TailLog};
-use orama_protocol::agent::{LOG_LINES_DEFAULT, LOG_LINES_MAX, LOG_SERVICES};
+use orama_protocol::agent::{LOG_LINES_DEFAULT, LOG_LINES_MAX};
 use serde::Deserialize;
 
-use super::{Node, refuse, unavailable};
-
-/// The agent's own log, kept in memory.
-const AGENT: &str = "agent";
+use super::{AGENT, Node, known_service, refuse, refuse_name, unavailable};
 
 #[derive(Deserialize)]
 pub struct Query {
@@ -24,11 +21,11 @@ pub async fn logs(node: web::Data<Node>, query: web::Query<Query>) -> HttpRespon
     match query.service.as_deref() {
         None | Some("all") => all(&node, lines).await,
         Some(AGENT) => HttpResponse::Ok().json(BTreeMap::from([(AGENT, node.log.tail(lines))])),
-        Some(name) if LOG_SERVICES.contains(&name) => match tail(&node, name, lines).await {
+        Some(name) if known_service(&node, name) => match tail(&node, name, lines).await {
             Ok(text) => HttpResponse::Ok().json(BTreeMap::from([(name, text)])),
             Err(refusal) => refusal,
         },
-        Some(_) => refuse(400, format!("service must be one of {}, or all", LOG_SERVICES.join(", "))),
+        Some(_) => refuse_name(&node),
     }
 }
 

@@ -5,6 +5,8 @@ use actix_web::{App, test};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use orama_actors::facts::{ApiToken, Scope};
+use orama_policy::{Call, Consequence};
+use orama_protocol::refusals::Refusals;
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -13,11 +15,13 @@ const TOKEN: &str = "0123456789abcdef";
 /// One character more than a service name may have.
 const NAME_OVER: usize = 65;
 
-const ROUTES: [(&str, &str); 6] = [
+const ROUTES: [(&str, &str); 8] = [
     ("GET", "/v1/agent/status"),
     ("GET", "/v1/agent/health"),
     ("POST", "/v1/agent/command"),
     ("GET", "/v1/agent/logs"),
+    ("GET", "/v1/agent/refusals"),
+    ("GET", "/v1/agent/metrics"),
     ("POST", "/v1/agent/unlock"),
     ("GET", "/v1/agent/genesis-key"),
 ];
@@ -91,6 +95,7 @@ async fn paths_methods_and_bodies_are_checked() {
         ("[]", "not the JSON"),
         (r#"{"service":"rqlite"}"#, "not the JSON"),
         (r#"{"action":"restart"}"#, "needs a service"),
+        (r#"{"action":"reload"}"#, "needs a service"),
         (r#"{"action":"reboot","service":"rqlite"}"#, "takes no service"),
         (r#"{"action":"format"}"#, "unknown action `format`"),
     ] {
@@ -123,9 +128,66 @@ async fn log_names_come_from_the_list_and_lines_are_capped() {
 }
 
 #[actix_web::test]
+async fn refusals_are_read_by_name_or_all_at_once() {
+    let node = node_with_token(Scope::ReadOnly);
+    let refusals = node.registry.facts.refusals();
+    for (service, domain) in [("rqlite", 16), ("rqlite", 16), ("olric", 17)] {
+        refusals.record(service, Call::new(41, [domain, 3, 0, 0, 0, 0]), Consequence::Errno(1));
+    }
+    let path = "/v1/agent/refusals";
+    for name in ["../agent", "agent", "mkfs", "", "rqlite%00"] {
+        check(&node, "GET", &format!("{path}?service={name}"), "", 400, "service must be one of").await;
+    }
+    for (query, services) in [
+        ("", vec!["olric", "rqlite"]),
+        ("?service=all", vec!["olric", "rqlite"]),
+        ("?service=olric", vec!["olric"]),
+    ] {
+        let (status, body) = call(&node, "GET", &format!("{path}{query}"), Some(TOKEN), "").await;
+        assert_eq!(status, 200, "{body}");
+        let answer: Refusals = serde_json::from_value(body).unwrap();
+        let named: Vec<&str> = answer.refusals.iter().map(|refusal| &*refusal.service).collect();
+        assert_eq!(named, services, "{query}");
+    }
+    let (_, body) = call(&node, "GET", &format!("{path}?service=rqlite"), Some(TOKEN), "").await;
+    let seen = &body["refusals"][0];
+    assert_eq!((&seen["syscall"], &seen["count"]), (&"socket".into(), &2.into()), "{body}");
+    assert_eq!(seen["action"], "errno EPERM");
+    check(&node, "GET", &format!("{path}?service=gateway"), "", 200, r#""refusals":[]"#).await;
+}
+
+#[actix_web::test]
+async fn metrics_are_text_with_bounded_labels() {
+    let node = node_with_token(Scope::ReadOnly);
+    for number in 0..10_000 {
+        let refusals = node.registry.facts.refusals();
+        refusals.record("rqlite", Call::new(number, [0; 6]), Consequence::Killed);
+    }
+    let app = App::new().wrap(from_fn(check_token)).configure(|config| routes(config, node.clone()));
+    let app = test::init_service(app).await;
+    let request = test::TestRequest::with_uri("/v1/agent/metrics")
+        .insert_header(("Authorization", format!("Bearer {TOKEN}")));
+    let response = test::call_service(&app, request.to_request()).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers().get("content-type").unwrap(), "text/plain; version=0.0.4; charset=utf-8");
+    let text = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+    for line in [
+        "orama_agent_info{version=\"1.0.0\"} 1",
+        "orama_node_phase{phase=\"starting\"} 1",
+        "# TYPE orama_service_refusals_total counter",
+        "orama_service_refusals_total{service=\"rqlite\",syscall=\"socket\",action=\"killed\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line} in {text}");
+    }
+    let other = "syscall=\"other\",action=\"killed\"} 9872";
+    assert!(text.contains(other), "what has no counter of its own is counted together");
+    assert!(text.lines().count() < 200, "{}", text.lines().count());
+}
+
+#[actix_web::test]
 async fn before_the_volume_is_open_nothing_can_be_changed() {
     let node = node_with_token(Scope::ReadOnly);
-    for action in ["restart", "stop", "reboot", "poweroff", "start"] {
+    for action in ["restart", "stop", "reload", "reboot", "poweroff", "start"] {
         let body = format!(r#"{{"action":"{action}"}}"#);
         check(&node, "POST", "/v1/agent/command", &body, 503, "volume is not open").await;
     }
