@@ -94,6 +94,16 @@ impl Launcher for NoServices {
     fn spawn(&self, service: &str, _: OwnedFd, _: OwnedFd) -> Result<Box<dyn Child>, LaunchFailure> {
         Err(LaunchFailure(format!("{service} is not in this test")))
     }
+
+    fn prepare(
+        &self,
+        service: &str,
+        _: usize,
+        _: OwnedFd,
+        _: OwnedFd,
+    ) -> Result<Option<Box<dyn Child>>, LaunchFailure> {
+        Err(LaunchFailure(format!("{service} is not in this test")))
+    }
 }
 
 pub struct Node {
