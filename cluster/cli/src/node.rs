@@ -17,6 +17,7 @@ mod enroll;
 mod follow;
 mod invite;
 mod manage;
+mod refusals;
 mod status;
 
 #[derive(Subcommand)]
@@ -43,16 +44,24 @@ pub enum NodeCommand {
             value_parser = clap::value_parser!(u16).range(1..=LOG_LINES_MAX as i64))]
         lines: u16,
     },
+    /// Lists the system calls that a node's profiles did not allow, with a patch for each profile.
+    Refusals {
+        #[command(flatten)]
+        node: Node,
+        /// One service; all of them when absent.
+        #[arg(long, value_name = "NAME", value_parser = service_name)]
+        service: Option<String>,
+    },
     /// Sends a node a command.
     Command {
         /// What to do.
-        #[arg(value_name = "ACTION", value_parser = ["restart", "start", "stop", "status", "reboot", "poweroff"])]
+        #[arg(value_name = "ACTION", value_parser = ["restart", "start", "stop", "reload", "status", "reboot", "poweroff"])]
         action: String,
         #[command(flatten)]
         node: Node,
         /// The service to do it to.
         #[arg(long, value_name = "NAME", value_parser = service_name,
-            required_if_eq_any = [("action", "restart"), ("action", "start")])]
+            required_if_eq_any = [("action", "restart"), ("action", "start"), ("action", "reload")])]
         service: Option<String>,
     },
     /// Restarts one service of a node; the same as `command restart`.
@@ -132,6 +141,9 @@ pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Re
         NodeCommand::Status(node) => manage::status(&node, &connection.with_key()?, output),
         NodeCommand::Logs { node, service, lines } => {
             manage::logs(&node, service.as_deref(), lines, &connection.with_key()?, output)
+        }
+        NodeCommand::Refusals { node, service } => {
+            refusals::run(&node, service.as_deref(), &connection.with_key()?, output)
         }
         NodeCommand::Command { action, node, service } => {
             manage::command(&node, &action, service, &connection.with_key()?, output)

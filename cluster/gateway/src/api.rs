@@ -31,13 +31,15 @@ pub struct Route {
 
 /// Everything that the public listener serves. The application is built from this table, so a route that is not
 /// in it does not exist, and the tests that walk it miss none.
-pub const PUBLIC_ROUTES: [Route; 8] = [
+pub const PUBLIC_ROUTES: [Route; 10] = [
     Route { method: "POST", path: "/v1/node/invite", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/enroll", access: Access::Invite },
     Route { method: "GET", path: ENROLL_SOCKET_PATH, access: Access::Anyone },
     Route { method: "GET", path: "/v1/node/status", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/command", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/node/logs", access: Access::AdminKey },
+    Route { method: "GET", path: "/v1/node/refusals", access: Access::AdminKey },
+    Route { method: "GET", path: "/v1/node/metrics", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/leave", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/fleet/report", access: Access::AdminKey },
 ];
@@ -97,6 +99,8 @@ pub fn public(state: Arc<State>, config: &mut web::ServiceConfig) {
             "/v1/node/status" => web::get().to(node::status),
             "/v1/node/command" => web::post().to(node::command),
             "/v1/node/logs" => web::get().to(node::logs),
+            "/v1/node/refusals" => web::get().to(node::refusals),
+            "/v1/node/metrics" => web::get().to(node::metrics),
             "/v1/node/leave" => web::post().to(node::leave),
             "/v1/fleet/report" => web::get().to(fleet::report),
             // A row without a handler would be a hole in the table: the first request of any test finds it.

@@ -175,7 +175,8 @@ async fn the_agents_answers_are_passed_through() {
     }
     for query in [
         "&service=../../etc/passwd",
-        "&service=bash",
+        "&service=Bash",
+        "&service=a-name-of-more-than-thirty-two-chars",
         "&service=rqlite%26lines%3D1",
         "&lines=0",
         "&lines=-1",
@@ -186,6 +187,33 @@ async fn the_agents_answers_are_passed_through() {
     ] {
         let (status, body) = gateway.get(&format!("/v1/node/logs?node_id={node_id}{query}")).await;
         assert!(status == 400 && is_error(&body), "{query}: {status} {body}");
+    }
+    assert!(agent.heard().is_empty(), "nothing of that reached the agent");
+}
+
+#[actix_web::test]
+async fn refusals_and_metrics_are_the_agents_answers() {
+    let gateway = Gateway::start().await;
+    let node_id = gateway.add_node(5, AGENT_TOKEN);
+    let agent = FakeAgent::start(gateway.overlay(5), gateway.config.agent.port).await;
+    for (asked, expected) in [
+        (format!("refusals?node_id={node_id}"), "/v1/agent/refusals?service=all"),
+        (format!("refusals?node_id={node_id}&service=ledger"), "/v1/agent/refusals?service=ledger"),
+        (format!("metrics?node_id={node_id}"), "/v1/agent/metrics"),
+    ] {
+        gateway.get(&format!("/v1/node/{asked}")).await;
+        let [[method, path, ..]] = agent.heard().try_into().unwrap();
+        assert_eq!((method.as_str(), path.as_str()), ("GET", expected));
+    }
+    agent.answers(400, *b"{\"error\":\"service must be one of rqlite\"}");
+    let (status, body) = gateway.get(&format!("/v1/node/refusals?node_id={node_id}&service=nothing")).await;
+    assert!(status == 400 && is_error(&body), "the agent knows its services: {status} {body}");
+    agent.heard();
+    for asked in
+        ["refusals?service=../x", "refusals?lines=3", "refusals?service=a%26b", "metrics?service=rqlite"]
+    {
+        let (status, body) = gateway.get(&format!("/v1/node/{asked}&node_id={node_id}")).await;
+        assert!(status == 400 && is_error(&body), "{asked}: {status} {body}");
     }
     assert!(agent.heard().is_empty(), "nothing of that reached the agent");
 }

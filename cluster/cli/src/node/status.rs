@@ -86,7 +86,7 @@ fn render_services(shown: &mut String, status: &Status) {
         status.services.iter().map(|(name, service)| service_row(name, service)).collect();
     shown.push('\n');
     shown.push_str(&table(
-        &["SERVICE", "STATE", "HEALTHY", "PID", "RESTARTS", "UP", "SECCOMP", "REASON"],
+        &["SERVICE", "STATE", "HEALTHY", "PID", "RESTARTS", "UP", "SECCOMP", "REFUSED", "REASON"],
         &rows,
     ));
 }
@@ -100,8 +100,20 @@ fn service_row(name: &str, service: &ServiceStatus) -> Vec<String> {
         service.restarts.to_string(),
         service.uptime_seconds.map_or_else(|| "-".to_owned(), span),
         printable(&service.seccomp, 16),
-        printable(&service.reason, WORDS),
+        service.refusals.to_string(),
+        said(service),
     ]
+}
+
+/// Why it is as it is; a service that runs well may say something of itself.
+fn said(service: &ServiceStatus) -> String {
+    let reason = printable(&service.reason, WORDS);
+    let message = printable(&service.message, WORDS);
+    match (reason.is_empty(), message.is_empty()) {
+        (_, true) => reason,
+        (true, false) => format!("says: {message}"),
+        (false, false) => format!("{reason}; says: {message}"),
+    }
 }
 
 fn render_wireguard(shown: &mut String, wireguard: &WireguardStatus) {
@@ -176,8 +188,8 @@ mod tests {
                     uptime_seconds: None,
                     reason: "volume is closed".into(),
                     seccomp: "audit".into(),
-                    refusals: 0,
-                    message: String::new(),
+                    refusals: 4,
+                    message: "soon".into(),
                 },
             )]
             .into(),
@@ -205,8 +217,8 @@ update   no update source configured
 unlock   2 of 3 shares, 4 guardians, generation 1: node-10.0.0.3 refused: revoked [31m; node-10.0.0.5 timed-out, next try in 4s
 ALARM    early state was edited
 
-SERVICE  STATE    HEALTHY  PID  RESTARTS  UP  SECCOMP  REASON
-rqlite   waiting  NO       -    0         -   audit    volume is closed
+SERVICE  STATE    HEALTHY  PID  RESTARTS  UP  SECCOMP  REFUSED  REASON
+rqlite   waiting  NO       -    0         -   audit    4        volume is closed; says: soon
 "
         );
     }

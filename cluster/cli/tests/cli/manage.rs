@@ -107,6 +107,26 @@ fn logs_of_one_service_come_bare_and_of_several_with_headings() {
 }
 
 #[test]
+fn refusals_are_a_table_with_patches_or_the_answer_as_received() {
+    let answer = r##"{"refusals":[{"service":"rqlite","syscall":"socket","number":41,"args":[16,3,0,0,0,0],
+        "call":"socket(AF_NETLINK, SOCK_RAW, 0)","action":"errno EPERM","count":12,"first_seen":"2026-01-01T00:00:00Z",
+        "last_seen":"2026-01-01T00:00:09Z","rule":"rqlite.toml:40","patch":"x"}],"patches":{"rqlite":"# seen 12 times\n"}}"##;
+    let gateway = FakeGateway::answering(ok(answer));
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "refusals", "--node-id", "n", "--service", "rqlite"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.out.contains("rqlite   12     errno EPERM  2026-01-01T00:00:09Z  rqlite.toml:40"), "{ran:?}");
+    assert!(ran.out.ends_with("for the end of the profile of rqlite:\n# seen 12 times\n"), "{ran:?}");
+    let ran = orama.at(&gateway, &["node", "refusals", "--wg-ip", "10.0.0.4", "--json"]);
+    assert_eq!(ran.out.trim_end(), answer);
+    let lines: Vec<String> = gateway.requests().into_iter().map(|request| request.line).collect();
+    assert_eq!(
+        lines,
+        ["GET /v1/node/refusals?node_id=n&service=rqlite", "GET /v1/node/refusals?wg_ip=10.0.0.4"]
+    );
+}
+
+#[test]
 fn commands_go_to_the_node_and_its_refusals_come_back() {
     let gateway = FakeGateway::answering(ok(r#"{"status":"restarted"}"#));
     let orama = Orama::new();

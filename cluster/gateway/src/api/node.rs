@@ -1,10 +1,11 @@
-//! The operator's calls to one node: status, command and logs pass through to its agent; leave ends it.
+//! The operator's calls to one node: status, command, logs, refusals and metrics pass through to its agent; leave
+//! ends it.
 
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use orama_protocol::agent::{CommandRequest, LOG_LINES_DEFAULT, LOG_LINES_MAX, LOG_SERVICES};
+use orama_protocol::agent::{CommandRequest, LOG_LINES_DEFAULT, LOG_LINES_MAX};
 use orama_protocol::gateway::{LeaveRequest, LeaveResponse};
 use serde::Deserialize;
 
@@ -16,6 +17,8 @@ use crate::state::State;
 /// How long a leaving node may take to stop its services; it is removed in any case.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// Longest name of a service, as in profiles.
+const SERVICE_LIMIT_CHARS: usize = 32;
 /// Longest node id.
 const NODE_ID_LIMIT_CHARS: usize = 64;
 
@@ -24,6 +27,14 @@ const NODE_ID_LIMIT_CHARS: usize = 64;
 struct NodeQuery {
     node_id: Option<String>,
     wg_ip: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RefusalsQuery {
+    node_id: Option<String>,
+    wg_ip: Option<String>,
+    service: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,12 +76,7 @@ pub async fn logs(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let asked: LogsQuery = request::query(&request)?;
-    let service = asked.service.as_deref().filter(|service| !service.is_empty()).unwrap_or("all");
-    let service =
-        if service == "all" { Some("all") } else { LOG_SERVICES.into_iter().find(|known| *known == service) };
-    let service = service.ok_or_else(|| {
-        ApiError::bad_request(format!("service is not all or one of {}", LOG_SERVICES.join(", ")))
-    })?;
+    let service = service_name(asked.service.as_deref())?;
     let lines = match asked.lines.as_deref() {
         None => LOG_LINES_DEFAULT,
         Some(text) => match text.parse::<u64>() {
@@ -79,9 +85,42 @@ pub async fn logs(
         },
     };
     let node = find(&state, asked.node_id, asked.wg_ip).await?;
-    // Both values come from a list or a number: nothing of the caller's text goes into the path.
+    // A name of harmless characters and a number: nothing else of the caller's text goes into the path.
     let path = format!("/v1/agent/logs?service={service}&lines={lines}");
     pass(agents.ask(&node, Ask::Get(&path), None).await)
+}
+
+pub async fn refusals(
+    state: web::Data<State>,
+    agents: web::Data<Agents>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let asked: RefusalsQuery = request::query(&request)?;
+    let service = service_name(asked.service.as_deref())?;
+    let node = find(&state, asked.node_id, asked.wg_ip).await?;
+    pass(agents.ask(&node, Ask::Get(&format!("/v1/agent/refusals?service={service}")), None).await)
+}
+
+pub async fn metrics(
+    state: web::Data<State>,
+    agents: web::Data<Agents>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let asked: NodeQuery = request::query(&request)?;
+    let node = find(&state, asked.node_id, asked.wg_ip).await?;
+    pass(agents.ask(&node, Ask::Get("/v1/agent/metrics"), None).await)
+}
+
+/// The name as profiles may have it; which services a node has is its agent's to say. None and empty are all.
+fn service_name(asked: Option<&str>) -> Result<&str, ApiError> {
+    let name = asked.filter(|name| !name.is_empty()).unwrap_or("all");
+    let harmless = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if name.len() <= SERVICE_LIMIT_CHARS && name.chars().all(harmless) {
+        return Ok(name);
+    }
+    Err(ApiError::bad_request(format!(
+        "service is not all or a name of at most {SERVICE_LIMIT_CHARS} lower-case letters, digits and dashes"
+    )))
 }
 
 pub async fn leave(
