@@ -44,6 +44,30 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// Words on lines of at most 100 characters; the first is indented by `indent`, the others by two more.
+pub fn wrapped(text: &str, indent: usize) -> String {
+    const WIDTH: usize = 100;
+    let mut lines = String::new();
+    let mut line = " ".repeat(indent);
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            lines.push_str(&line);
+            lines.push('\n');
+            line = " ".repeat(indent + 2);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    lines.push_str(&line);
+    lines.push('\n');
+    lines
+}
+
 /// Columns as wide as their widest cell, two spaces apart; the last one is not padded.
 pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();

@@ -7,7 +7,9 @@
 
 mod call;
 mod check;
+mod diff;
 mod error;
+mod explain;
 mod fields;
 mod lint;
 mod load;
@@ -26,7 +28,9 @@ mod verdict;
 use std::ops::Deref;
 
 pub use call::{Call, Shape, address_argument, path_arguments};
+pub use diff::{Change, Direction, diff};
 pub use error::PolicyError;
+pub use explain::{Answer, CallExplanation, Line, RuleExplanation, Section, explain, explain_call};
 pub use lint::{Finding, Severity, Source, lint};
 pub use load::{Loaded, Refused, load_dir, read_bounded};
 pub use names::{Capability, Device, Signal};

@@ -24,6 +24,10 @@ impl Signal {
         ("SIGUSR2", Signal::Usr2),
     ];
 
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+
     pub fn number(self) -> i32 {
         match self {
             Signal::Hup => 1,
@@ -108,6 +112,21 @@ impl Capability {
     }
 }
 
+impl Capability {
+    /// What it lets its holder do.
+    pub(crate) fn means(self) -> &'static str {
+        match self {
+            Capability::NetBindService => "ports below 1024",
+            Capability::NetBroadcast => "broadcasts",
+            Capability::NetRaw => "raw and packet sockets",
+            Capability::NetAdmin => "the network's configuration",
+            Capability::IpcLock => "locking memory without limit",
+            Capability::SysNice => "priorities and processor sets",
+            Capability::SysResource => "exceeding limits",
+        }
+    }
+}
+
 /// What a refused system call may return.
 pub(crate) const ERRNO: [(&str, u32); 8] = [
     ("EPERM", 1),
@@ -119,6 +138,12 @@ pub(crate) const ERRNO: [(&str, u32); 8] = [
     ("EOPNOTSUPP", 95),
     ("EAFNOSUPPORT", 97),
 ];
+
+/// `EPERM` for 1; the number for what is not in the list.
+pub(crate) fn errno_name(number: u32) -> String {
+    let known = ERRNO.iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| format!("errno {number}"), |(name, _)| (*name).to_owned())
+}
 
 /// Every flag of clone and unshare that makes a namespace, but CLONE_NEWTIME, whose bit is part of clone's signal.
 const CLONE_NEW_ANY: (&str, u64) = ("CLONE_NEW_ANY", 0x7e02_0000);
