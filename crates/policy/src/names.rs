@@ -94,6 +94,11 @@ impl Capability {
         ("CAP_SYS_RESOURCE", Capability::SysResource),
     ];
 
+    /// Every capability that there is to be given.
+    pub fn all() -> impl Iterator<Item = Capability> {
+        Self::ALL.iter().map(|(_, capability)| *capability)
+    }
+
     /// The bit number of linux/capability.h.
     pub fn number(self) -> u32 {
         match self {

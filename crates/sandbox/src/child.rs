@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use crate::error::Stage;
 use crate::sys::{MOVE_MOUNT_F_EMPTY_PATH, raw};
+use crate::template::{PROC_FLAGS, PROC_OPTIONS};
 
 /// `_LINUX_CAPABILITY_VERSION_3`
 const CAPABILITY_VERSION: u32 = 0x2008_0522;
@@ -14,17 +15,15 @@ const CAPABILITY_VERSION: u32 = 0x2008_0522;
 const LAST_SIGNAL: usize = 64;
 /// Exit status of a child that did not come to execve, as shells have it.
 const NOT_EXECUTED: usize = 127;
-const PROC_OPTIONS: &CStr = c"subset=pid,hidepid=invisible";
 
 /// Everything the child needs, borrowed from the parent that waits for it.
 pub(crate) struct Plan<'a> {
     pub hostname: Option<&'a CStr>,
     pub own_network: bool,
-    /// An existing directory outside: the new root is mounted there for a moment.
-    pub staging: &'a CStr,
-    pub root: RawFd,
-    /// Detached mounts and their places below the root.
-    pub mounts: &'a [(RawFd, &'a CStr)],
+    /// A detached tmpfs for /tmp.
+    pub tmp: RawFd,
+    /// In a PID namespace of its own: /proc is of that.
+    pub own_proc: bool,
     pub work_dir: &'a CStr,
     /// For 0, 1 and 2; all three are above 2.
     pub stdio: [RawFd; 3],
@@ -32,7 +31,8 @@ pub(crate) struct Plan<'a> {
     pub rlimits: &'a [(u32, libc::rlimit64)],
     /// Last of all, so that the listener is not refused its place in the parent's table.
     pub nofile: Option<&'a libc::rlimit64>,
-    pub last_capability: u32,
+    /// Those that the spawning thread has not dropped already.
+    pub bounding: &'a [u32],
     /// Bit set of the ambient capabilities.
     pub ambient: u64,
     pub uid: u32,
@@ -91,7 +91,7 @@ pub(crate) unsafe extern "C" fn run(data: *mut c_void) -> ! {
     // SAFETY: this is the child, in its own namespaces, alone with its plan.
     unsafe {
         isolate(plan);
-        enter_root(plan);
+        complete_root(plan);
         limit(plan);
         drop_privileges(plan);
         finish(plan)
@@ -121,7 +121,7 @@ fn fail(plan: &Plan<'_>, errno: i32) -> ! {
     }
 }
 
-/// Session, signals, host name, network, propagation.
+/// Session, signals, host name, network.
 ///
 /// # Safety
 /// Only in the child.
@@ -155,37 +155,26 @@ unsafe fn isolate(plan: &Plan<'_>) {
             step(plan, Stage::Loopback, 0, libc::SYS_ioctl, args);
             step(plan, Stage::Loopback, 0, libc::SYS_close, [socket, 0, 0, 0, 0, 0]);
         }
-        let private = (libc::MS_REC | libc::MS_PRIVATE) as usize;
-        step(plan, Stage::Private, 0, libc::SYS_mount, [0, c"/".as_ptr() as usize, 0, private, 0, 0]);
     }
 }
 
-/// Puts the new root together and makes it the only one.
+/// Completes the copy of the template's mount namespace, whose root is root and working directory already.
 ///
 /// # Safety
 /// Only in the child.
-unsafe fn enter_root(plan: &Plan<'_>) {
-    let empty = c"".as_ptr() as usize;
-    let dot = c".".as_ptr() as usize;
-    let root = plan.root as usize;
+unsafe fn complete_root(plan: &Plan<'_>) {
     // SAFETY: as in `isolate`.
     unsafe {
-        let staging = plan.staging.as_ptr() as usize;
-        let args = [root, empty, libc::AT_FDCWD as usize, staging, MOVE_MOUNT_F_EMPTY_PATH, 0];
-        step(plan, Stage::AttachRoot, 0, libc::SYS_move_mount, args);
-        for (index, (mount, place)) in plan.mounts.iter().enumerate() {
-            let args = [*mount as usize, empty, root, place.as_ptr() as usize, MOVE_MOUNT_F_EMPTY_PATH, 0];
-            step(plan, Stage::AttachPath, index, libc::SYS_move_mount, args);
+        let tmp = c"/tmp".as_ptr() as usize;
+        let empty = c"".as_ptr() as usize;
+        let args = [plan.tmp as usize, empty, libc::AT_FDCWD as usize, tmp, MOVE_MOUNT_F_EMPTY_PATH, 0];
+        step(plan, Stage::AttachTmp, 0, libc::SYS_move_mount, args);
+        if plan.own_proc {
+            let (proc, place) = (c"proc".as_ptr() as usize, c"/proc".as_ptr() as usize);
+            let flags = PROC_FLAGS.bits() as usize;
+            let args = [proc, place, proc, flags, PROC_OPTIONS.as_ptr() as usize, 0];
+            step(plan, Stage::Proc, 0, libc::SYS_mount, args);
         }
-        step(plan, Stage::EnterRoot, 0, libc::SYS_fchdir, [root, 0, 0, 0, 0, 0]);
-        // Made here and not in the parent because a proc belongs to the PID namespace of its maker.
-        let proc = c"proc".as_ptr() as usize;
-        let flags = (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC) as usize;
-        let args = [proc, proc, proc, flags, PROC_OPTIONS.as_ptr() as usize, 0];
-        step(plan, Stage::Proc, 0, libc::SYS_mount, args);
-        // Old root on top of the new one, then off: no directory for it is needed.
-        step(plan, Stage::Pivot, 0, libc::SYS_pivot_root, [dot, dot, 0, 0, 0, 0]);
-        step(plan, Stage::DetachOld, 0, libc::SYS_umount2, [dot, libc::MNT_DETACH as usize, 0, 0, 0, 0]);
         let work_dir = plan.work_dir.as_ptr() as usize;
         step(plan, Stage::WorkDir, 0, libc::SYS_chdir, [work_dir, 0, 0, 0, 0, 0]);
     }
@@ -214,9 +203,9 @@ unsafe fn drop_privileges(plan: &Plan<'_>) {
     let granted = |capability: u32| plan.ambient & 1u64.wrapping_shl(capability) != 0;
     // SAFETY: as in `isolate`.
     unsafe {
-        for capability in (0..=plan.last_capability).filter(|capability| !granted(*capability)) {
-            let args = prctl(libc::PR_CAPBSET_DROP, capability as usize, 0);
-            step(plan, Stage::BoundingSet, capability as usize, libc::SYS_prctl, args);
+        for capability in plan.bounding.iter().filter(|capability| !granted(**capability)) {
+            let args = prctl(libc::PR_CAPBSET_DROP, *capability as usize, 0);
+            step(plan, Stage::BoundingSet, *capability as usize, libc::SYS_prctl, args);
         }
         // Else setresuid would empty the permitted set that the ambient one is taken from.
         step(plan, Stage::KeepCaps, 0, libc::SYS_prctl, prctl(libc::PR_SET_KEEPCAPS, 1, 0));
@@ -230,9 +219,9 @@ unsafe fn drop_privileges(plan: &Plan<'_>) {
         let sets = [low, low, low, high, high, high];
         let args = [header.as_ptr() as usize, sets.as_ptr() as usize, 0, 0, 0, 0];
         step(plan, Stage::Capset, 0, libc::SYS_capset, args);
-        for capability in (0..=plan.last_capability).filter(|capability| granted(*capability)) {
-            let args = prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as usize, capability as usize);
-            step(plan, Stage::Ambient, capability as usize, libc::SYS_prctl, args);
+        for capability in plan.bounding.iter().filter(|capability| granted(**capability)) {
+            let args = prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as usize, *capability as usize);
+            step(plan, Stage::Ambient, *capability as usize, libc::SYS_prctl, args);
         }
         // Only here: setresuid clears it.
         let args = prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as usize, 0);

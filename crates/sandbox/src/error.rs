@@ -42,11 +42,6 @@ pub enum PrepareError {
     FilterTooLarge { instructions: usize, limit: usize },
     #[error("[landlock] mode = \"require\", and this kernel lacks {missing}")]
     Landlock { missing: String },
-    #[error("read the last capability of this kernel")]
-    LastCapability {
-        #[source]
-        source: io::Error,
-    },
     #[error("{what} contains a NUL byte")]
     Nul { what: &'static str },
 }
@@ -101,19 +96,12 @@ stages! {
     Nothing = "start the child",
     /// Processes of an earlier start are still in the cgroup.
     Leftovers = "start beside processes of an earlier start",
-    Cgroup = "open the cgroup",
+    Cgroup = "look into the cgroup",
     BuildRoot = "build the private root",
     /// The object is the path.
     ShowPath = "show path",
-    BuildTmp = "build the private /tmp",
     BuildDev = "build the private /dev",
-    BuildDomain = "build the Landlock domain",
-    Streams = "prepare the standard streams",
-    Stack = "map a stack for the child",
-    Clone = "create the process",
-    Session = "start a session",
-    Hostname = "set the host name",
-    Loopback = "bring the loopback interface up",
+    Namespace = "make the mount namespace",
     Private = "make the mounts private",
     AttachRoot = "attach the private root at",
     AttachPath = "attach path",
@@ -121,6 +109,15 @@ stages! {
     Proc = "mount the restricted /proc",
     Pivot = "change to the private root",
     DetachOld = "detach the old root",
+    BuildTmp = "build the private /tmp",
+    BuildDomain = "build the Landlock domain",
+    Streams = "prepare the standard streams",
+    Stack = "map a stack for the child",
+    Clone = "create the process",
+    Session = "start a session",
+    Hostname = "set the host name",
+    Loopback = "bring the loopback interface up",
+    AttachTmp = "attach the private /tmp",
     WorkDir = "enter the working directory",
     Rlimit = "set the resource limit",
     BoundingSet = "drop from the bounding set capability",

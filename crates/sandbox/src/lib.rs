@@ -17,6 +17,7 @@ mod root;
 mod running;
 mod spawn;
 mod sys;
+mod template;
 mod watch;
 
 pub use cgroup::Cgroup;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orama_policy::{CgroupLimits, Namespaces, Policy, Readiness, Rlimit, Variables};
@@ -16,6 +16,7 @@ use crate::filter::Filter;
 use crate::landlock::Fence;
 use crate::refusal::Outcome;
 use crate::running::Running;
+use crate::template::Template;
 use crate::watch::Terms;
 use crate::{CGROUP_BASE, datadir, elf, root, spawn, sys};
 
@@ -24,8 +25,8 @@ pub struct Prepared {
     pub(crate) name: String,
     pub(crate) cgroup: Cgroup,
     pub(crate) view: root::View,
-    /// Of `view`'s mounts, relative to the new root.
-    pub(crate) places: Vec<CString>,
+    /// Built at the first start, and again when what it shows has been replaced.
+    pub(crate) template: Mutex<Option<Template>>,
     pub(crate) fence: Fence,
     pub(crate) filter: Arc<Filter>,
     pub(crate) terms: Arc<Terms>,
@@ -38,7 +39,6 @@ pub struct Prepared {
     pub(crate) namespaces: Namespaces,
     pub(crate) rlimits: Vec<(u32, libc::rlimit64)>,
     pub(crate) nofile: Option<libc::rlimit64>,
-    pub(crate) last_capability: u32,
     pub(crate) ambient: u64,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
@@ -147,12 +147,8 @@ impl<'a> Preparation<'a> {
         }
         let allowed = Arc::new(Filter::compile(&policy.seccomp)?);
         let fence = Fence::new(&policy.landlock)?;
-        let view = root::View::new(policy, binary_path, dynamic, self.data);
+        let view = root::View::new(policy, binary_path, dynamic, self.data)?;
         let place = root::binary_place(binary_path);
-        let places = view
-            .places()
-            .map(|place| c_string("a path", place.as_os_str().as_bytes()))
-            .collect::<Result<_, _>>()?;
         let arguments = match &self.command {
             Some((_, arguments)) => arguments.clone(),
             None => policy.expand_args(self.variables),
@@ -172,9 +168,9 @@ impl<'a> Preparation<'a> {
                 traced: self.trace.then(|| Arc::clone(&allowed)),
             }),
             filter: if self.trace { Arc::new(Filter::tracing()?) } else { allowed },
-            cgroup,
             view,
-            places,
+            template: Mutex::new(None),
+            cgroup,
             fence,
             binary: c_string("the binary", place.as_os_str().as_bytes())?,
             argv: argv(&place, &arguments)?,
@@ -188,7 +184,6 @@ impl<'a> Preparation<'a> {
             namespaces: policy.namespaces,
             rlimits,
             nofile: nofile.first().map(|(_, limit)| *limit),
-            last_capability: last_capability()?,
             ambient: policy.capabilities.iter().fold(0, |set, capability| set | 1 << capability.number()),
             uid: policy.uid,
             gid: policy.gid,
@@ -299,11 +294,4 @@ fn rlimit(limit: &Rlimit) -> (u32, libc::rlimit64) {
         Rlimit::StackBytes(bytes) => (libc::RLIMIT_STACK, bytes),
     };
     (resource, libc::rlimit64 { rlim_cur: value, rlim_max: value })
-}
-
-/// The kernel knows more or fewer capabilities than we were compiled with; the bounding set must lose all of them.
-fn last_capability() -> Result<u32, PrepareError> {
-    let failed = |source| PrepareError::LastCapability { source };
-    let text = fs::read_to_string("/proc/sys/kernel/cap_last_cap").map_err(failed)?;
-    text.trim().parse().map_err(|error| failed(std::io::Error::other(error)))
 }

@@ -6,17 +6,18 @@ use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::socket::sockopt::PassCred;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, setsockopt, socket};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mknodat, stat};
 use nix::unistd::symlinkat;
 use orama_policy::{Device, Readiness, Spec};
 
-use crate::error::{SpawnError, Stage};
-use crate::landlock::{Fence, Rights};
+use crate::error::{PrepareError, SpawnError, Stage};
+use crate::landlock::Rights;
 use crate::sys::{self, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 
 /// What a program may read of /etc without being listed: names, hosts, zone, certificates; no secrets.
@@ -58,9 +59,10 @@ pub(crate) fn binary_place(binary: &Path) -> PathBuf {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub path: PathBuf,
-    /// On this machine; nearly always the same.
+    /// The path relative to the new root.
+    place: CString,
+    /// On this machine; nearly always the same as the path.
     source: PathBuf,
-    attributes: u64,
     rights: Rights,
     /// No component may be a symlink: for everything that a policy names.
     strict: bool,
@@ -69,7 +71,7 @@ pub(crate) struct Shown {
 /// What a service is shown, decided once: outer paths before inner ones.
 #[derive(Debug)]
 pub(crate) struct View {
-    pub shown: Vec<Shown>,
+    shown: Vec<Shown>,
     links: Vec<(PathBuf, PathBuf)>,
     devices: Vec<Device>,
     tmp_options: [(&'static CStr, CString); 5],
@@ -79,7 +81,12 @@ pub(crate) struct View {
 impl View {
     /// `binary` is what is started, mostly the policy's own, and is shown at [`binary_place`]; `data` as in
     /// [`backing`].
-    pub(crate) fn new(spec: &Spec, binary: &Path, dynamic: bool, data: Option<&Path>) -> View {
+    pub(crate) fn new(
+        spec: &Spec,
+        binary: &Path,
+        dynamic: bool,
+        data: Option<&Path>,
+    ) -> Result<View, PrepareError> {
         let mut view = View {
             shown: Vec::new(),
             links: Vec::new(),
@@ -87,55 +94,49 @@ impl View {
             tmp_options: tmp_options(spec),
             notify: matches!(spec.readiness, Readiness::Notify { .. }),
         };
-        let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
-        let passive = quiet | MOUNT_ATTR_NOEXEC;
         let listed: BTreeSet<&PathBuf> =
             spec.filesystem.readable.iter().chain(&spec.filesystem.writable).collect();
         for path in PUBLIC_ETC.iter().map(Path::new) {
             if path.exists() && !listed.iter().any(|listed| *listed == path) {
-                view.show(path, passive | MOUNT_ATTR_RDONLY, Rights::Read, false);
+                view.show(path, path, Rights::Read, false)?;
             }
         }
         for path in LIBRARIES.iter().map(Path::new).filter(|_| dynamic) {
             match fs::read_link(path) {
                 Ok(target) => view.links.push((path.to_owned(), target)),
-                Err(_) if path.exists() => {
-                    view.show(path, quiet | MOUNT_ATTR_RDONLY, Rights::Execute, false);
-                }
+                Err(_) if path.exists() => view.show(path, path, Rights::Execute, false)?,
                 Err(_) => {}
             }
         }
         for path in &spec.filesystem.readable {
-            view.show(path, passive | MOUNT_ATTR_RDONLY, Rights::Read, true);
+            view.show(path, path, Rights::Read, true)?;
         }
         for path in &spec.filesystem.writable {
-            let source = backing(data, path);
-            view.shown.push(Shown {
-                path: path.clone(),
-                source,
-                attributes: passive,
-                rights: Rights::Write,
-                strict: true,
-            });
+            view.show(path, &backing(data, path), Rights::Write, true)?;
         }
-        view.shown.push(Shown {
-            path: binary_place(binary),
-            source: binary.to_owned(),
-            attributes: quiet | MOUNT_ATTR_RDONLY,
-            rights: Rights::Execute,
-            strict: false,
-        });
+        view.show(&binary_place(binary), binary, Rights::Execute, false)?;
         view.shown.sort_by(|left, right| left.path.cmp(&right.path));
-        view
+        Ok(view)
     }
 
-    fn show(&mut self, path: &Path, attributes: u64, rights: Rights, strict: bool) {
-        let path = path.to_owned();
-        self.shown.push(Shown { source: path.clone(), path, attributes, rights, strict });
+    fn show(&mut self, path: &Path, source: &Path, rights: Rights, strict: bool) -> Result<(), PrepareError> {
+        let place = CString::new(relative(path).as_os_str().as_bytes());
+        let place = place.map_err(|_| PrepareError::Nul { what: "a path" })?;
+        self.shown.push(Shown { path: path.to_owned(), place, source: source.to_owned(), rights, strict });
+        Ok(())
     }
 
-    /// Builds the mounts for one start.
-    pub(crate) fn build(&self, fence: &Fence) -> Result<Root, SpawnError> {
+    /// Device and inode of everything shown: when they are the same, a start may show the same mounts.
+    pub(crate) fn objects(&self) -> Result<Vec<(u64, u64)>, SpawnError> {
+        let of = |shown: &Shown| match stat(&shown.source) {
+            Ok(status) => Ok((status.st_dev, status.st_ino)),
+            Err(errno) => Err(shown.failed(errno.into())),
+        };
+        self.shown.iter().map(of).collect()
+    }
+
+    /// Builds the mounts of a template.
+    pub(crate) fn build(&self) -> Result<Root, SpawnError> {
         let skeleton = |source| SpawnError::parent(Stage::BuildRoot, None, source);
         let root = sys::tmpfs(
             &[(c"mode", c"0755"), (c"size", ROOT_BYTES)],
@@ -145,15 +146,12 @@ impl View {
         for name in ["proc", "dev", "tmp"] {
             directories(root.as_fd(), Path::new(name)).map_err(skeleton)?;
         }
-        let mut mounts = Vec::with_capacity(self.shown.len() + 2);
-        let mut files = Vec::with_capacity(self.shown.len());
+        let mut mounts = Vec::with_capacity(self.shown.len() + 1);
+        let mut rights = Vec::with_capacity(self.shown.len() + 1);
         for shown in &self.shown {
-            let failed = |source| {
-                SpawnError::parent(Stage::ShowPath, Some(shown.source.display().to_string()), source)
-            };
-            let (mount, status) = shown.clone_mount().map_err(failed)?;
-            mount_point(root.as_fd(), &shown.path, &status).map_err(failed)?;
-            files.push(status.st_mode & libc::S_IFMT == libc::S_IFREG);
+            let (mount, status) = shown.clone_mount().map_err(|source| shown.failed(source))?;
+            mount_point(root.as_fd(), &shown.path, &status).map_err(|source| shown.failed(source))?;
+            rights.push((shown.rights, status.st_mode & libc::S_IFMT == libc::S_IFREG));
             mounts.push(mount);
         }
         for (place, target) in &self.links {
@@ -163,29 +161,23 @@ impl View {
             true => Some(notify_socket(root.as_fd()).map_err(skeleton)?),
             false => None,
         };
+        mounts.push(self.build_dev().map_err(|source| SpawnError::parent(Stage::BuildDev, None, source))?);
+        rights.push((Rights::Devices, false));
+        sys::set_mount_attributes(root.as_fd(), MOUNT_ATTR_RDONLY, 0).map_err(skeleton)?;
+        Ok(Root { root, mounts, rights, notify })
+    }
+
+    /// The private /tmp of one start.
+    pub(crate) fn build_tmp(&self) -> Result<OwnedFd, SpawnError> {
         let options: Vec<(&CStr, &CStr)> =
             self.tmp_options.iter().map(|(key, value)| (*key, value.as_c_str())).collect();
-        let tmp = sys::tmpfs(&options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
-            .map_err(|source| SpawnError::parent(Stage::BuildTmp, None, source))?;
-        let dev = self.build_dev().map_err(|source| SpawnError::parent(Stage::BuildDev, None, source))?;
-        sys::set_mount_attributes(root.as_fd(), MOUNT_ATTR_RDONLY, 0).map_err(skeleton)?;
-        let shown = self.shown.iter().zip(&mounts).zip(files);
-        let domain = fence
-            .build(shown.map(|((shown, mount), is_file)| (mount.as_fd(), shown.rights, is_file)).chain([
-                (root.as_fd(), Rights::Read, false),
-                (tmp.as_fd(), Rights::Write, false),
-                (dev.as_fd(), Rights::Devices, false),
-            ]))
-            .map_err(|source| SpawnError::parent(Stage::BuildDomain, None, source))?;
-        mounts.push(tmp);
-        mounts.push(dev);
-        Ok(Root { root, mounts, notify, domain })
+        sys::tmpfs(&options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+            .map_err(|source| SpawnError::parent(Stage::BuildTmp, None, source))
     }
 
     /// The places of [`Root::mounts`], relative to the new root and in the same order.
-    pub(crate) fn places(&self) -> impl Iterator<Item = PathBuf> {
-        let shown = self.shown.iter().map(|shown| relative(&shown.path).to_owned());
-        shown.chain([PathBuf::from("tmp"), PathBuf::from("dev")])
+    pub(crate) fn places(&self) -> impl Iterator<Item = &CStr> {
+        self.shown.iter().map(|shown| shown.place.as_c_str()).chain([c"dev"])
     }
 
     fn build_dev(&self) -> io::Result<OwnedFd> {
@@ -216,6 +208,10 @@ impl View {
 }
 
 impl Shown {
+    fn failed(&self, source: io::Error) -> SpawnError {
+        SpawnError::parent(Stage::ShowPath, Some(self.source.display().to_string()), source)
+    }
+
     fn clone_mount(&self) -> io::Result<(OwnedFd, FileStat)> {
         let object = sys::open_path(&self.source, self.strict)?;
         let status = fstat(object.as_fd())?;
@@ -224,19 +220,37 @@ impl Shown {
             return Err(io::Error::other("neither a directory nor a regular file"));
         }
         let mount = sys::clone_mount(object.as_fd())?;
-        sys::set_mount_attributes(mount.as_fd(), self.attributes, 0)?;
+        let quiet = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+        let attributes = match self.rights {
+            Rights::Execute => quiet | MOUNT_ATTR_RDONLY,
+            Rights::Write => quiet | MOUNT_ATTR_NOEXEC,
+            Rights::Read | Rights::Devices => quiet | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY,
+        };
+        sys::set_mount_attributes(mount.as_fd(), attributes, 0)?;
         Ok((mount, status))
     }
 }
 
-/// Detached mounts; dropping them unmounts what was not moved.
+/// The mounts of a template; dropping them unmounts what was not moved.
 pub(crate) struct Root {
     pub root: OwnedFd,
     pub mounts: Vec<OwnedFd>,
+    /// For Landlock, of each mount, and whether it is a file.
+    rights: Vec<(Rights, bool)>,
     /// The receiving end of [`NOTIFY_SOCKET`].
     pub notify: Option<OwnedFd>,
-    /// The Landlock domain.
-    pub domain: Option<OwnedFd>,
+}
+
+impl Root {
+    /// What the Landlock domain of a start grants. Everything shown may be read: the root says so for all.
+    pub(crate) fn rights<'a>(
+        &'a self,
+        tmp: &'a OwnedFd,
+    ) -> impl Iterator<Item = (BorrowedFd<'a>, Rights, bool)> {
+        let own = [(self.root.as_fd(), Rights::Read, false), (tmp.as_fd(), Rights::Write, false)];
+        let shown = self.mounts.iter().zip(&self.rights).filter(|(_, (rights, _))| *rights != Rights::Read);
+        shown.map(|(mount, (rights, is_file))| (mount.as_fd(), *rights, *is_file)).chain(own)
+    }
 }
 
 /// Binds the notification socket in the new root. Its messages carry the sender's credentials.

@@ -3,7 +3,7 @@
 //! All starts happen on one thread that lives as long as the process, because the death signal of a child fires
 //! when the *thread* that made it ends, and callers sit on pools whose threads come and go.
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::{CString, c_char, c_void};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -18,15 +18,14 @@ use crate::error::{SpawnError, Stage};
 use crate::prepare::{Prepared, Streams};
 use crate::running::Running;
 use crate::sys::{self, CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CloneArgs};
+use crate::template::Template;
 use crate::watch::Listener;
+use nix::sys::socket::{MsgFlags, recv};
+use orama_policy::Capability;
 
 /// For the child's few frames, unoptimized ones included, in bytes; a guard page lies below.
 const STACK_BYTES: usize = 64 * 1024;
 const PAGE_BYTES: usize = 4096;
-/// A directory that every system has, over which the new root is mounted for a moment, in the child's own
-/// mount namespace.
-const STAGING: &CStr = c"/tmp";
-
 /// How long processes of an earlier start, killed already, may take to die before they fail the next start.
 const LEFTOVERS_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -72,8 +71,22 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
         let source = io::Error::from_raw_os_error(libc::EBUSY);
         return Err(SpawnError::parent(Stage::Leftovers, Some(format!("{pids:?}")), source));
     }
+    // Opened each time: another `Prepared` of the service may have made it anew.
     let cgroup = prepared.cgroup.open().map_err(cgroup_failed)?;
-    let root = prepared.view.build(&prepared.fence)?;
+    let mut template = prepared.template.lock().unwrap_or_else(PoisonError::into_inner);
+    if !template.as_ref().is_some_and(|template| template.is_current(&prepared.view)) {
+        *template = None;
+        *template = Some(Template::build(&prepared.view, prepared.namespaces.pid)?);
+    }
+    let template = template.as_ref().ok_or_else(nothing)?;
+    let tmp = prepared.view.build_tmp()?;
+    let domain = prepared
+        .fence
+        .build(template.root.rights(&tmp))
+        .map_err(|source| SpawnError::parent(Stage::BuildDomain, None, source))?;
+    let notify = template.root.notify.as_ref().map(fresh).transpose();
+    let notify = notify.map_err(|source| SpawnError::parent(Stage::Streams, None, source))?;
+    let bounding = bounding_set().map_err(|source| SpawnError::parent(Stage::BoundingSet, None, source))?;
     let streams = |source| SpawnError::parent(Stage::Streams, None, source);
     let stdin = match given.stdin {
         Some(stdin) => stdin,
@@ -84,31 +97,24 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
     let [stdin, stdout, stderr] = stdio;
     let stdio = [stdin.map_err(streams)?, stdout.map_err(streams)?, stderr.map_err(streams)?];
 
-    let mounts: Vec<(RawFd, &CStr)> = root
-        .mounts
-        .iter()
-        .map(AsRawFd::as_raw_fd)
-        .zip(prepared.places.iter().map(CString::as_c_str))
-        .collect();
     let argv = pointers(argv);
     let envp = pointers(&prepared.envp);
     let report = Report::default();
     let plan = Plan {
         hostname: prepared.hostname.as_deref(),
         own_network: prepared.namespaces.net,
-        staging: STAGING,
-        root: root.root.as_raw_fd(),
-        mounts: &mounts,
+        tmp: tmp.as_raw_fd(),
+        own_proc: prepared.namespaces.pid,
         work_dir: &prepared.work_dir,
         stdio: stdio.each_ref().map(AsRawFd::as_raw_fd),
         rlimits: &prepared.rlimits,
         nofile: prepared.nofile.as_ref(),
-        last_capability: prepared.last_capability,
+        bounding,
         ambient: prepared.ambient,
         uid: prepared.uid,
         gid: prepared.gid,
         parent: if prepared.namespaces.pid { 0 } else { std::process::id() as i32 },
-        landlock: root.domain.as_ref().map(AsRawFd::as_raw_fd),
+        landlock: domain.as_ref().map(AsRawFd::as_raw_fd),
         filter: prepared.filter.fprog(),
         filter_flags: listener_flags(),
         binary: &prepared.binary,
@@ -116,8 +122,8 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
         envp: envp.as_ptr(),
         report: &report,
     };
-    let (pid, pidfd) =
-        clone(prepared, &plan, &cgroup).map_err(|(stage, source)| SpawnError::parent(stage, None, source))?;
+    let (pid, pidfd) = clone(prepared, &plan, &cgroup, template)
+        .map_err(|(stage, source)| SpawnError::parent(stage, None, source))?;
     // Whatever else has happened: the descriptor is in our table and nobody else's.
     let listener = report.listener.load(Ordering::Acquire);
     let listener = (listener > 0).then(|| Listener {
@@ -125,7 +131,7 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
         fd: unsafe { OwnedFd::from_raw_fd(listener) },
         terms: Arc::clone(&prepared.terms),
     });
-    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone(), listener, notify: root.notify };
+    let running = Running { pid, pidfd, cgroup: prepared.cgroup.clone(), listener, notify };
     match report.errno.load(Ordering::Acquire) {
         0 => Ok(running),
         errno => {
@@ -155,6 +161,38 @@ fn listener_flags() -> u32 {
     })
 }
 
+fn nothing() -> SpawnError {
+    SpawnError::parent(Stage::Namespace, None, io::Error::other("there is no template"))
+}
+
+/// The notification socket without what an earlier start has left in it.
+fn fresh(socket: &OwnedFd) -> io::Result<OwnedFd> {
+    let mut message = [0; 16];
+    // It ends: nobody sends while nothing of the service runs.
+    while recv(socket.as_raw_fd(), &mut message, MsgFlags::MSG_DONTWAIT).is_ok() {}
+    socket.try_clone()
+}
+
+/// The capabilities that a policy can name. The spawning thread drops all others from its own bounding set, once,
+/// so that its children need not: the set only matters at execve, and this thread makes none.
+fn bounding_set() -> io::Result<&'static [u32]> {
+    static REST: OnceLock<Vec<u32>> = OnceLock::new();
+    if let Some(rest) = REST.get() {
+        return Ok(rest);
+    }
+    // The kernel knows more or fewer than we were compiled with; the set must lose all of them.
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap")?;
+    let last: u32 = last.trim().parse().map_err(io::Error::other)?;
+    let known: Vec<u32> = Capability::all().map(Capability::number).collect();
+    for capability in (0..=last).filter(|capability| !known.contains(capability)) {
+        // SAFETY: numbers only.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(REST.get_or_init(|| known.into_iter().filter(|capability| *capability <= last).collect()))
+}
+
 /// Waits for what was killed a moment ago; kills nothing, for it may be a service that runs well.
 fn emptied(cgroup: &Cgroup) -> io::Result<bool> {
     let deadline = Instant::now() + LEFTOVERS_PATIENCE;
@@ -171,8 +209,6 @@ impl Prepared {
     /// What the child was at, in words.
     fn object(&self, stage: Stage, index: usize) -> Option<String> {
         match stage {
-            Stage::AttachRoot => Some(STAGING.to_string_lossy().into_owned()),
-            Stage::AttachPath => self.places.get(index).map(|place| format!("/{}", place.to_string_lossy())),
             Stage::WorkDir => Some(self.work_dir.to_string_lossy().into_owned()),
             Stage::Exec => Some(self.binary.to_string_lossy().into_owned()),
             Stage::Rlimit => self.rlimits.get(index).map(|(resource, _)| format!("number {resource}")),
@@ -205,6 +241,7 @@ fn clone(
     prepared: &Prepared,
     plan: &Plan<'_>,
     cgroup: &OwnedFd,
+    template: &Template,
 ) -> Result<(i32, OwnedFd), (Stage, io::Error)> {
     let stack = Stack::map().map_err(|source| (Stage::Stack, source))?;
     let mut pidfd: RawFd = -1;
@@ -230,6 +267,8 @@ fn clone(
         cgroup: cgroup.as_raw_fd() as u64,
         ..CloneArgs::default()
     };
+    // Its mounts are what the child gets a copy of.
+    let away = template.enter().map_err(|source| (Stage::Namespace, source))?;
     let before = block_signals().map_err(|source| (Stage::Clone, source))?;
     let data = std::ptr::from_ref(plan).cast_mut().cast::<c_void>();
     // SAFETY: the stack is a mapping of its own, page-aligned and far larger than `child::run` needs; `run` does
@@ -237,6 +276,7 @@ fn clone(
     // thread until the child has executed or ended. `run`'s own terms: the flags above, signals blocked.
     let result = unsafe { sys::clone3_onto_stack(&mut args, child::run, data) };
     restore_signals(&before);
+    drop(away);
     let pid = sys::checked(result).map_err(|source| (Stage::Clone, source))?;
     // SAFETY: CLONE_PIDFD has stored a new descriptor there.
     Ok((pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))

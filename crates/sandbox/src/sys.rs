@@ -203,6 +203,17 @@ pub(crate) fn set_mount_attributes(mount: BorrowedFd<'_>, set: u64, clear: u64) 
     .map(drop)
 }
 
+/// Mounts what a descriptor stands for on a path, relative to a directory if there is one.
+pub(crate) fn move_mount(mount: BorrowedFd<'_>, to: Option<BorrowedFd<'_>>, path: &CStr) -> io::Result<()> {
+    let dir = to.map_or(libc::AT_FDCWD, |dir| dir.as_raw_fd()) as usize;
+    let (from, empty) = (mount.as_raw_fd() as usize, c"".as_ptr() as usize);
+    // SAFETY: both paths are C strings.
+    checked(unsafe {
+        raw(libc::SYS_move_mount, [from, empty, dir, path.as_ptr() as usize, MOVE_MOUNT_F_EMPTY_PATH, 0])
+    })
+    .map(drop)
+}
+
 /// A detached tmpfs with these options.
 pub(crate) fn tmpfs(options: &[(&CStr, &CStr)], attributes: u64) -> io::Result<OwnedFd> {
     // SAFETY: the name is a C string.

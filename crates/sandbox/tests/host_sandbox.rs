@@ -229,7 +229,7 @@ fn enforce_kills_for_an_unknown_call_and_audit_tells_it() {
     assert!(outcome.status.success(), "{outcome:?}");
     assert_eq!(outcome.of(&number).0, "errno");
     let [refusal] = outcome.refusals.as_slice() else { panic!("one refusal in {outcome:?}") };
-    assert_eq!(refusal.call.describe(), "bpf(0x0, 0x0, 0x0, 0x0, 0x0, 0x0)");
+    assert!(refusal.call.describe().starts_with("bpf("), "{refusal:?}");
     assert_eq!((refusal.outcome, refusal.service.as_str()), (Ran, rig.name()));
 }
 
