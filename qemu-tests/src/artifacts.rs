@@ -18,7 +18,9 @@ pub struct Artifacts {
 pub enum Image {
     /// What a release would ship, with the authority of this folder pinned.
     Node,
-    /// The same with rqlite and the gateway as its only services.
+    /// The same, and each service a second time under another uid, where it cannot start: its ports are taken.
+    Twins,
+    /// The product with rqlite and the gateway as its only services.
     Small,
     /// The small one with a policy for rqlite that does not parse.
     BadPolicy,
@@ -43,7 +45,7 @@ impl Image {
     pub fn memory_mib(self) -> u32 {
         match self {
             // Seven services: idle about 400 MiB, under load as much as their limits allow.
-            Image::Node => 1536,
+            Image::Node | Image::Twins => 1536,
             Image::Small | Image::BadPolicy => 256,
         }
     }
@@ -70,6 +72,7 @@ impl Artifacts {
     pub fn image_path(&self, image: Image) -> PathBuf {
         self.folder.join(match image {
             Image::Node => "node.img",
+            Image::Twins => "twins.img",
             Image::Small => "small.img",
             Image::BadPolicy => "bad-policy.img",
         })

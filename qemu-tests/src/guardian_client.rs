@@ -1,11 +1,11 @@
-//! Fetches a share from a guardian as its owner would: challenge, session, secret. Written from the protocol
+//! Fetches and stores a share as its owner would: challenge, session, secret. Written from the protocol
 //! alone, beside the product's own client, so that a scenario can tell whether stored shares suffice.
 
 use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use orama_protocol::guardian::{Challenge, SESSION_HEADER, Secret, Session, SessionRequest};
+use orama_protocol::guardian::{Challenge, SESSION_HEADER, Secret, Session, SessionRequest, Stored};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
@@ -52,6 +52,28 @@ pub fn fetch(
     identity: &str,
     name: &str,
 ) -> Result<Vec<u8>, FetchError> {
+    let token = open_session(network, address, identity)?;
+    let path = format!("/v2/vault/secrets/{name}");
+    let secret: Secret = ask(network, address, "GET", &path, &token, "")?;
+    let share = secret.share.expose();
+    BASE64.decode(share).map_err(|_| FetchError::Answer { address, path, body: share.to_owned() })
+}
+
+/// Gives the guardian bytes to keep under this name for this identity.
+pub fn store(
+    network: &Namespace,
+    address: SocketAddr,
+    identity: &str,
+    name: &str,
+    bytes: &[u8],
+) -> Result<Stored, FetchError> {
+    let token = open_session(network, address, identity)?;
+    let body = serde_json::json!({ "share": BASE64.encode(bytes), "version": 1 }).to_string();
+    ask(network, address, "PUT", &format!("/v2/vault/secrets/{name}"), &token, &body)
+}
+
+/// The text of the session header.
+fn open_session(network: &Namespace, address: SocketAddr, identity: &str) -> Result<String, FetchError> {
     let body = serde_json::json!({ "identity": identity }).to_string();
     let challenge: Challenge = ask(network, address, "POST", "/v2/vault/auth/challenge", "", &body)?;
     let request = SessionRequest {
@@ -62,11 +84,7 @@ pub fn fetch(
     };
     let body = serde_json::to_string(&request).unwrap_or_default();
     let session: Session = ask(network, address, "POST", "/v2/vault/auth/session", "", &body)?;
-    let token = format!("{}:{}:{}", session.identity, session.expiry_ns, session.tag);
-    let path = format!("/v2/vault/secrets/{name}");
-    let secret: Secret = ask(network, address, "GET", &path, &token, "")?;
-    let share = secret.share.expose();
-    BASE64.decode(share).map_err(|_| FetchError::Answer { address, path, body: share.to_owned() })
+    Ok(format!("{}:{}:{}", session.identity, session.expiry_ns, session.tag))
 }
 
 fn ask<T: DeserializeOwned>(

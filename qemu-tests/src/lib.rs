@@ -5,6 +5,7 @@
 pub mod artifacts;
 pub mod cluster;
 pub mod disk;
+pub mod dns;
 pub mod forward;
 pub mod guardian_client;
 pub mod http;
@@ -15,5 +16,6 @@ pub mod operator;
 pub mod outcome;
 pub mod pki;
 pub mod process;
+pub mod resp;
 pub mod scenario;
 pub mod vm;

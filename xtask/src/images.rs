@@ -63,8 +63,8 @@ pub fn small(workspace: &Workspace) -> Result<Built, ImagesError> {
 
 /// What the VM scenarios boot; returns the folder that `ORAMA_TEST_IMAGES` names.
 pub fn for_tests(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
-    let built = for_demo(workspace)?;
-    small(workspace)?;
+    let built = small(workspace)?;
+    twins(workspace)?;
     let mut options = options(workspace, &built.artifacts, "bad-policy")?;
     let policies = small_policies(workspace, &built.artifacts, "bad-policies")?;
     let broken = policies.join("rqlite.toml");
@@ -72,6 +72,48 @@ pub fn for_tests(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
     options.policies = Some(policies);
     finish(built.artifacts.clone(), options, artifacts::Image::BadPolicy)?;
     Ok(built.artifacts.folder().to_owned())
+}
+
+/// The product, and each service a second time: see [`twin`].
+fn twins(workspace: &Workspace) -> Result<Built, ImagesError> {
+    let artifacts = folder(workspace)?;
+    let mut options = options(workspace, &artifacts, "twins")?;
+    let policies = artifacts.folder().join("twin-policies");
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ImagesError::File { path, source }
+    };
+    replace_folder(&workspace.root.join("policies"), &policies)?;
+    for entry in fs::read_dir(workspace.root.join("policies")).map_err(failed(&policies))? {
+        let path = entry.map_err(failed(&policies))?.path();
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml")) {
+            let text = fs::read_to_string(&path).map_err(failed(&path))?;
+            let to = policies.join(format!("{name}-twin.toml"));
+            fs::write(&to, twin(name, &text)).map_err(failed(&to))?;
+        }
+    }
+    options.policies = Some(policies);
+    finish(artifacts, options, artifacts::Image::Twins)
+}
+
+/// The profile under another name, uid and data folder, started after the real one: a start that fails, because the
+/// ports are taken, in the very sandbox of the service. It gives up after the second time.
+fn twin(name: &str, text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        lines.push(match line.split_once(" = ") {
+            Some(("name", _)) => format!("name = \"{name}-twin\"\nafter = [\"{name}\"]"),
+            Some(("after", _)) | Some(("intensity", _)) => continue,
+            Some(("uid", uid)) => format!("uid = 1{uid}"),
+            Some(("writable", _)) => format!("writable = [\"/opt/orama/.orama/data/{name}-twin\"]"),
+            _ if line == "[restart]" => format!("{line}\nintensity = 1"),
+            _ => line.to_owned(),
+        });
+    }
+    if !text.contains("\n[restart]\n") {
+        lines.push("[restart]\nintensity = 1".into());
+    }
+    lines.join("\n") + "\n"
 }
 
 fn folder(workspace: &Workspace) -> Result<Artifacts, ImagesError> {
@@ -94,20 +136,25 @@ fn finish(artifacts: Artifacts, options: ImageOptions, kind: artifacts::Image) -
 /// A folder of its own with the profiles of [`SMALL`] and all sets.
 fn small_policies(workspace: &Workspace, artifacts: &Artifacts, name: &str) -> Result<PathBuf, ImagesError> {
     let (from, to) = (workspace.root.join("policies"), artifacts.folder().join(name));
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ImagesError::File { path, source }
-    };
-    match fs::remove_dir_all(&to) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&to)(error)),
-        _ => {}
-    }
-    copy_folder(&from.join("sets"), &to.join("sets"))?;
-    for service in SMALL {
-        let file = format!("{service}.toml");
-        fs::copy(from.join(&file), to.join(&file)).map_err(failed(&from.join(&file)))?;
+    replace_folder(&from, &to)?;
+    for file in fs::read_dir(&to).map_err(|source| ImagesError::File { path: to.clone(), source })?.flatten()
+    {
+        let path = file.path();
+        if path.is_file() && !SMALL.iter().any(|name| path.ends_with(format!("{name}.toml"))) {
+            fs::remove_file(&path).map_err(|source| ImagesError::File { path, source })?;
+        }
     }
     Ok(to)
+}
+
+/// Copies a folder to where nothing of an earlier copy is left.
+fn replace_folder(from: &Path, to: &Path) -> Result<(), ImagesError> {
+    match fs::remove_dir_all(to) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ImagesError::File { path: to.to_owned(), source });
+        }
+        _ => copy_folder(from, to),
+    }
 }
 
 fn options(workspace: &Workspace, artifacts: &Artifacts, out: &str) -> Result<ImageOptions, ImagesError> {
@@ -151,4 +198,29 @@ fn copy_folder(from: &Path, to: &Path) -> Result<(), ImagesError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twin_is_the_profile_in_another_place() {
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+        for name in ["rqlite", "olric", "ipfs", "ipfs-cluster", "gateway", "coredns", "vault-guardian"] {
+            let text = fs::read_to_string(policies.join(format!("{name}.toml"))).unwrap();
+            let twin: toml::Table = twin(name, &text).parse().unwrap();
+            let original: toml::Table = text.parse().unwrap();
+            assert_eq!(twin["name"].as_str(), Some(format!("{name}-twin").as_str()));
+            assert_eq!(twin["after"][0].as_str(), Some(name));
+            assert_eq!(
+                twin["user"]["uid"].as_integer(),
+                original["user"]["uid"].as_integer().map(|uid| uid + 10_000)
+            );
+            assert_eq!(twin["restart"]["intensity"].as_integer(), Some(1));
+            for same in ["binary", "seccomp", "cgroup"] {
+                assert_eq!(twin[same], original[same], "{name}");
+            }
+        }
+    }
 }
