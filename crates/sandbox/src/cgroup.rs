@@ -101,14 +101,15 @@ impl Cgroup {
         fs::read_to_string(self.path.join("memory.current")).ok()?.trim().parse().ok()
     }
 
-    /// Kills what is in it and waits until it is empty, at most `patience`.
+    /// Kills what is in it and waits until it is empty, at most `patience`. One that is empty is not killed: kernels
+    /// from 6.14 on also kill what is cloned into a cgroup later, once it has been killed.
     pub fn empty(&self, patience: Duration) -> io::Result<()> {
         let deadline = Instant::now() + patience;
         loop {
-            self.kill()?;
             if !self.is_populated()? {
                 return Ok(());
             }
+            self.kill()?;
             if Instant::now() >= deadline {
                 return Err(io::Error::new(
                     io::ErrorKind::TimedOut,
