@@ -24,6 +24,8 @@ pub enum Image {
     Small,
     /// The small one with a policy for rqlite that does not parse.
     BadPolicy,
+    /// The small one with services that do what no service should.
+    Abuse,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,7 @@ impl Image {
             // Seven services: idle about 400 MiB, under load as much as their limits allow.
             Image::Node | Image::Twins => 1536,
             Image::Small | Image::BadPolicy => 256,
+            Image::Abuse => 512,
         }
     }
 }
@@ -75,6 +78,7 @@ impl Artifacts {
             Image::Twins => "twins.img",
             Image::Small => "small.img",
             Image::BadPolicy => "bad-policy.img",
+            Image::Abuse => "abuse.img",
         })
     }
 

@@ -117,6 +117,11 @@ impl Operator {
         self.ask(&["node", "logs", "--node-id", node_id, "--service", service, "--lines", &lines.to_string()])
     }
 
+    /// What a command of ours prints with `--json`.
+    pub fn read<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, OperatorError> {
+        self.ask(arguments)
+    }
+
     pub fn command(
         &self,
         node_id: &str,
@@ -138,6 +143,23 @@ impl Operator {
 
     /// Status code of a bare HTTPS request to the gateway, for what the `orama` command would never send.
     pub fn https(&self, method: &str, path: &str, bearer: &str, body: &str) -> Result<u16, OperatorError> {
+        Ok(self.request(method, path, bearer, body)?.0)
+    }
+
+    /// Status code and body, with the operator's key.
+    pub fn get(&self, path: &str) -> Result<(u16, String), OperatorError> {
+        let failed = |source| OperatorError::Start { command: format!("GET {path}"), source };
+        let key = std::fs::read_to_string(&self.api_key).map_err(failed)?;
+        self.request("GET", path, key.trim(), "")
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        bearer: &str,
+        body: &str,
+    ) -> Result<(u16, String), OperatorError> {
         let name = || format!("{method} {path} with curl");
         let failed = |source| OperatorError::Start { command: name(), source };
         // In a file for the owner only: arguments are visible to everybody on the machine.
@@ -148,8 +170,8 @@ impl Operator {
         }
         headers.write_all(lines.as_bytes()).map_err(failed)?;
         let mut command = self.network.command("curl");
-        command.args(["--silent", "--show-error", "--max-time", "60", "--output", "/dev/null"]);
-        command.args(["--write-out", "%{http_code}", "--request", method]);
+        command.args(["--silent", "--show-error", "--max-time", "60"]);
+        command.args(["--write-out", "\n%{http_code}", "--request", method]);
         command.arg("--header").arg(format!("@{}", headers.path().display()));
         if !body.is_empty() {
             command.args(["--data-binary", "@-"]);
@@ -158,7 +180,10 @@ impl Operator {
         let output = feed(command, body).map_err(failed)?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         // 000 is curl's word for no answer.
-        text.trim().parse().ok().filter(|status| *status != 0).ok_or_else(|| OperatorError::Failed {
+        let answer = text.rsplit_once('\n').and_then(|(body, status)| {
+            Some((status.trim().parse().ok().filter(|status| *status != 0)?, body.to_owned()))
+        });
+        answer.ok_or_else(|| OperatorError::Failed {
             command: name(),
             status: output.status,
             message: String::from_utf8_lossy(&output.stderr).trim().to_owned(),

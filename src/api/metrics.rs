@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use actix_web::{HttpResponse, web};
 use orama_actors::boot::machine::Phase;
@@ -10,6 +11,7 @@ use orama_actors::facts::Facts;
 use orama_actors::ports::Usage;
 use orama_actors::refusals::Counter;
 use orama_protocol::agent::ServiceStatus;
+use orama_sandbox::CGROUP_BASE;
 
 use super::{Node, refuse};
 use crate::console::uptime_seconds;
@@ -60,8 +62,14 @@ fn gather(node: &Node) -> Snapshot {
     }
 }
 
+/// Of its run, or what is left in the box of one that does not run: 0 unless something outlived its stop.
 fn usage(facts: &Facts, service: &str) -> Option<Usage> {
-    facts.run(service).map(|run| run.child.usage())
+    if let Some(run) = facts.run(service) {
+        return Some(run.child.usage());
+    }
+    let processes =
+        std::fs::read_to_string(Path::new(CGROUP_BASE).join(service).join("cgroup.procs")).ok()?;
+    Some(Usage { pids: u64::try_from(processes.lines().count()).ok(), ..Usage::default() })
 }
 
 fn render(snapshot: &Snapshot) -> String {

@@ -71,6 +71,7 @@ pub fn for_tests(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
     fs::write(&broken, BROKEN_POLICY).map_err(|source| ImagesError::File { path: broken, source })?;
     options.policies = Some(policies);
     finish(built.artifacts.clone(), options, artifacts::Image::BadPolicy)?;
+    abuse(workspace, &built.artifacts)?;
     Ok(built.artifacts.folder().to_owned())
 }
 
@@ -114,6 +115,15 @@ fn twin(name: &str, text: &str) -> String {
         lines.push("[restart]\nintensity = 1".into());
     }
     lines.join("\n") + "\n"
+}
+
+/// The small image with the profiles of qemu-tests/abusers beside its own.
+fn abuse(workspace: &Workspace, artifacts: &Artifacts) -> Result<Built, ImagesError> {
+    let mut options = options(workspace, artifacts, "abuse")?;
+    let policies = small_policies(workspace, artifacts, "abuse-policies")?;
+    copy_folder(&workspace.root.join("qemu-tests/abusers"), &policies)?;
+    options.policies = Some(policies);
+    finish(artifacts.clone(), options, artifacts::Image::Abuse)
 }
 
 fn folder(workspace: &Workspace) -> Result<Artifacts, ImagesError> {

@@ -122,6 +122,10 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
     let wanted = profiles::programs(&options.policies_folder())?;
     let mut binaries = programs.service_binaries();
     binaries.retain(|path| wanted.contains(&profiles::program_name(path)));
+    let for_tests = wanted.contains(programs::ABUSER);
+    if for_tests {
+        binaries.push(programs::build_abuser(&options.workspace, &options.cache_folder())?);
+    }
     if options.with_services {
         binaries.extend(services::build(&options.workspace, &options.cache_folder(), &wanted)?);
         steps.done("services");
@@ -132,7 +136,10 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
     let tree = rootfs::Tree { options, agent: &programs.agent, binaries: &binaries };
     let rootfs = out.join("rootfs.squashfs");
     let verified = rootfs::make(&tree, &work, &rootfs)?;
-    listing::check(&rootfs)?;
+    match for_tests {
+        true => listing::check_with(&rootfs, programs::ABUSER)?,
+        false => listing::check(&rootfs)?,
+    }
     if verified.bytes_without_services > ROOTFS_WITHOUT_SERVICES_LIMIT_BYTES {
         return Err(ImageError::RootfsTooLarge { bytes: verified.bytes_without_services });
     }

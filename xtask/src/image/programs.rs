@@ -55,6 +55,14 @@ pub fn build(workspace: &Path, cache: &Path) -> Result<Programs, ProgramsError> 
     })
 }
 
+/// The program of the scenario about abuse, for images whose profiles name it.
+pub const ABUSER: &str = "orama-abuser";
+
+pub fn build_abuser(workspace: &Path, cache: &Path) -> Result<PathBuf, ProgramsError> {
+    let built = cargo(workspace, &cache.join("programs"), &[ABUSER], &[])?;
+    checked(built.join(ABUSER))
+}
+
 /// The benchmark's init. Its own target folder: the same package with other features would replace the
 /// real one.
 pub fn build_floor_init(workspace: &Path, cache: &Path) -> Result<PathBuf, ProgramsError> {
