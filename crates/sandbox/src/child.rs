@@ -27,7 +27,7 @@ pub(crate) struct Plan<'a> {
     pub work_dir: &'a CStr,
     /// For 0, 1 and 2; all three are above 2.
     pub stdio: [RawFd; 3],
-    /// Without the limit of open files.
+    /// Of the limit of open files only what makes room for it.
     pub rlimits: &'a [(u32, libc::rlimit64)],
     /// Last of all, so that the listener is not refused its place in the parent's table.
     pub nofile: Option<&'a libc::rlimit64>,

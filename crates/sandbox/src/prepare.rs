@@ -156,8 +156,9 @@ impl<'a> Preparation<'a> {
         let no_limits = CgroupLimits::default();
         let limits = if self.limits { &policy.cgroup } else { &no_limits };
         let cgroup = Cgroup::create(self.base, &policy.name, limits)?;
-        let (nofile, rlimits): (Vec<_>, Vec<_>) =
+        let (nofile, mut rlimits): (Vec<_>, Vec<_>) =
             policy.limits.iter().map(rlimit).partition(|(resource, _)| *resource == libc::RLIMIT_NOFILE);
+        rlimits.extend(nofile.iter().filter_map(|(_, wanted)| room_for(wanted)));
         let work_dir = policy.data_dir().map_or(OsStr::new("/"), |path| path.as_os_str());
         Ok(Prepared {
             name: policy.name.clone(),
@@ -294,4 +295,12 @@ fn rlimit(limit: &Rlimit) -> (u32, libc::rlimit64) {
         Rlimit::StackBytes(bytes) => (libc::RLIMIT_STACK, bytes),
     };
     (resource, libc::rlimit64 { rlim_cur: value, rlim_max: value })
+}
+
+/// The limit of open files is set last, by a child that may only lower it. Where ours is lower than what is wanted (4096
+/// for PID 1), the child makes room while it still may.
+fn room_for(wanted: &libc::rlimit64) -> Option<(u32, libc::rlimit64)> {
+    let (soft, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok()?;
+    let room = libc::rlimit64 { rlim_cur: soft, rlim_max: wanted.rlim_max };
+    (hard < wanted.rlim_max).then_some((libc::RLIMIT_NOFILE, room))
 }
