@@ -155,7 +155,7 @@ pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Re
     }
 }
 
-fn node_id(text: &str) -> Result<String, String> {
+pub(crate) fn node_id(text: &str) -> Result<String, String> {
     let plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if (1..=64).contains(&text.len()) && plain {
         Ok(text.to_owned())

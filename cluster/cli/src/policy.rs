@@ -17,6 +17,8 @@ mod explain;
 #[cfg(feature = "sandbox")]
 mod learn;
 #[cfg(feature = "sandbox")]
+mod recording;
+#[cfg(feature = "sandbox")]
 mod refusals;
 #[cfg(feature = "sandbox")]
 mod run;

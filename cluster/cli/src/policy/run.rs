@@ -102,6 +102,8 @@ pub fn execute(args: &RunArgs, output: &Output) -> Result<ExitCode, Failure> {
         without_limits: args.place.without_limits,
         audit: args.audit,
         trace: args.trace,
+        stop_after: None,
+        stdout_to_stderr: false,
     };
     let session = Session::prepare(&setup)?;
     warn(&setup, session.prepared().fence(), output);

@@ -31,6 +31,10 @@ pub struct Setup<'a> {
     pub without_limits: bool,
     pub audit: bool,
     pub trace: bool,
+    /// Ask it to stop after this time.
+    pub stop_after: Option<Duration>,
+    /// What the service says goes to stderr: stdout is for the command's answer.
+    pub stdout_to_stderr: bool,
 }
 
 /// What was left when it was over.
@@ -41,6 +45,8 @@ pub struct End {
     pub lasted: Duration,
     /// A second signal, or the end of the grace time, killed it.
     pub killed: bool,
+    /// A signal to this program stopped it.
+    pub interrupted: bool,
 }
 
 impl End {
@@ -134,15 +140,19 @@ impl<'a> Session<'a> {
 
     /// Runs the prepare steps that are due, then the service with this program's standard streams.
     pub fn run(&self, watcher: &Watcher, say: &dyn Fn(&str)) -> Result<End, Failure> {
-        let end = self.steps(watcher, say).and_then(|()| {
-            let streams = Streams { stdin: Some(stdin()?), stdout: stdout()?, stderr: stderr()? };
+        self.steps(watcher, say).and_then(|()| {
+            let streams = Streams { stdin: Some(stdin()?), stdout: self.stdout()?, stderr: stderr()? };
             let running = self.prepared.spawn_with(streams);
             let running = running.map_err(|error| Failure::because(Exit::Failed, &error))?;
             self.supervise(running, watcher, None, say)
-        });
-        let _only_when_empty = self.prepared.cgroup().remove();
-        let _only_when_last = fs::remove_dir(&self.base);
-        end
+        })
+    }
+
+    fn stdout(&self) -> Result<OwnedFd, Failure> {
+        if self.setup.stdout_to_stderr {
+            return stderr();
+        }
+        std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| failure("pass stdout on", error))
     }
 
     fn steps(&self, watcher: &Watcher, say: &dyn Fn(&str)) -> Result<(), Failure> {
@@ -156,7 +166,7 @@ impl<'a> Session<'a> {
                 continue;
             }
             say(&format!("prepare step `{words}`"));
-            let running = self.prepared.spawn_step(step, stdout()?, stderr()?);
+            let running = self.prepared.spawn_step(step, self.stdout()?, stderr()?);
             let running = running.map_err(|error| Failure::because(Exit::Failed, &error))?;
             let end = self.supervise(running, watcher, Some(step.timeout), say)?;
             if !end.status.success() {
@@ -181,7 +191,8 @@ impl<'a> Session<'a> {
         }
         let notify = running.take_notify();
         let mut kill_at = limit.map(|limit| begin + limit);
-        let (mut stopping, mut killed) = (false, false);
+        let mut stop_at = self.setup.stop_after.filter(|_| limit.is_none()).map(|after| begin + after);
+        let (mut stopping, mut killed, mut interrupted) = (false, false, false);
         let status = loop {
             self.wait(&running, notify.as_ref(), kill_at);
             if let Some(status) =
@@ -193,14 +204,16 @@ impl<'a> Session<'a> {
                 told(socket, say);
             }
             let mut kill = kill_at.is_some_and(|at| Instant::now() >= at);
+            let mut stop = stop_at.take_if(|at| Instant::now() >= *at).is_some();
             while let Ok(Some(_signal)) = self.signals.read_signal() {
-                if stopping {
-                    kill = true;
-                    continue;
-                }
+                kill |= stopping;
+                stop = true;
+                interrupted = true;
+            }
+            if stop && !stopping {
                 stopping = true;
                 let stop = &self.setup.policy.stop;
-                say(&format!("stopping, at most {} s; again to kill it now", stop.grace.as_secs_f32()));
+                say(&format!("stopping, at most {} s; Ctrl-C to kill it now", stop.grace.as_secs_f32()));
                 running.signal(stop.signal.number()).map_err(|error| failure("stop the service", error))?;
                 kill_at = Some(Instant::now() + stop.grace);
             }
@@ -212,7 +225,7 @@ impl<'a> Session<'a> {
         let cgroup = running.cgroup();
         let survivors = cgroup.pids().map_or(0, |pids| pids.len());
         cgroup.empty(DEATH_PATIENCE).map_err(|error| failure("kill what is left of the service", error))?;
-        Ok(End { status, survivors, lasted: begin.elapsed(), killed })
+        Ok(End { status, survivors, lasted: begin.elapsed(), killed, interrupted })
     }
 
     /// Until something may have happened. Errors count as that.
@@ -225,6 +238,15 @@ impl<'a> Session<'a> {
         polled.extend(notify.map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)));
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
         let _looked_at_again = poll(&mut polled, timeout);
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        // Whatever failed on the way: nothing of the service stays.
+        let _already_said = self.prepared.cgroup().empty(DEATH_PATIENCE);
+        let _only_when_empty = self.prepared.cgroup().remove();
+        let _only_when_last = fs::remove_dir(&self.base);
     }
 }
 
@@ -279,10 +301,6 @@ fn cgroup_base() -> Result<PathBuf, Failure> {
 
 fn stdin() -> Result<OwnedFd, Failure> {
     std::io::stdin().as_fd().try_clone_to_owned().map_err(|error| failure("pass stdin on", error))
-}
-
-fn stdout() -> Result<OwnedFd, Failure> {
-    std::io::stdout().as_fd().try_clone_to_owned().map_err(|error| failure("pass stdout on", error))
 }
 
 fn stderr() -> Result<OwnedFd, Failure> {

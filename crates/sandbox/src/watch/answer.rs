@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use orama_policy::{Action, Call, Mode, Seccomp, path_arguments};
+use orama_policy::{Action, Call, Mode, Seccomp, address_argument, path_arguments};
 
 use super::kernel::{self, Notification, Reply};
 use super::{Listener, process};
@@ -108,13 +108,16 @@ pub(super) fn answer(listener: &Listener, notification: &Notification, tell: imp
 fn call(listener: &Listener, notification: &Notification) -> Call {
     let data = &notification.data;
     let mut call = Call::new(data.number as u32, data.args);
-    let paths = path_arguments(call.number);
-    for index in paths {
+    for index in path_arguments(call.number) {
         let index = usize::from(*index);
         call.texts[index] = process::text(notification.pid, data.args[index]);
     }
+    let address = address_argument(call.number).map(usize::from).filter(|index| *index < 5);
+    if let Some(index) = address {
+        call.texts[index] = process::address(notification.pid, data.args[index], data.args[index + 1]);
+    }
     // If it has died the pid may be another's by now, and so may the texts.
-    if !paths.is_empty() && !kernel::waits(listener.fd.as_fd(), notification.id) {
+    if call.texts.iter().any(Option::is_some) && !kernel::waits(listener.fd.as_fd(), notification.id) {
         call.texts = Default::default();
     }
     call

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 
 use super::kernel;
 
@@ -23,6 +24,40 @@ pub(super) fn text(pid: u32, address: u64) -> Option<String> {
         Some(end) => String::from_utf8_lossy(&read[..end]).into_owned(),
         None => String::from_utf8_lossy(read).into_owned() + "…",
     })
+}
+
+/// A socket address in words; `None` when it cannot be read or is of no family with words for it.
+pub(super) fn address(pid: u32, at: u64, length: u64) -> Option<String> {
+    /// sizeof(struct sockaddr_un), the largest of the three.
+    const MAX_ADDRESS: usize = 110;
+    let mut buffer = [0; MAX_ADDRESS];
+    let wanted = usize::try_from(length).ok()?.min(MAX_ADDRESS);
+    let count = kernel::read_memory(pid, at, &mut buffer[..wanted]);
+    address_in_words(&buffer[..count])
+}
+
+/// Of the bytes of a struct sockaddr.
+fn address_in_words(bytes: &[u8]) -> Option<String> {
+    let port = || Some(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?));
+    match i32::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?)) {
+        libc::AF_INET => {
+            let address: [u8; 4] = bytes.get(4..8)?.try_into().ok()?;
+            Some(SocketAddr::from((address, port()?)).to_string())
+        }
+        libc::AF_INET6 => {
+            let address: [u8; 16] = bytes.get(8..24)?.try_into().ok()?;
+            Some(SocketAddr::from((address, port()?)).to_string())
+        }
+        libc::AF_UNIX => {
+            let path = &bytes[2..];
+            let (mark, path) = match path.split_first() {
+                Some((0, name)) => ("@", name),
+                _ => ("", path.split(|byte| *byte == 0).next().unwrap_or_default()),
+            };
+            Some(format!("{mark}{}", String::from_utf8_lossy(path)))
+        }
+        _ => None,
+    }
 }
 
 /// The lines of /proc/PID/status that decide which signal ends a process.
@@ -61,6 +96,22 @@ mod tests {
         format!(
             "Name:\tx\nTgid:\t7\nPid:\t9\nNSpid:\t{pids}\nSigBlk:\t{blocked}\nSigIgn:\t{ignored}\nSigCgt:\t{caught}\n"
         )
+    }
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        let check = |bytes: &[u8], words: Option<&str>| {
+            assert_eq!(address_in_words(bytes).as_deref(), words, "{bytes:?}");
+        };
+        check(&[2, 0, 0, 53, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0], Some("10.0.0.1:53"));
+        let mut six = vec![10, 0, 0x1f, 0x90, 0, 0, 0, 0];
+        six.extend(std::net::Ipv6Addr::LOCALHOST.octets());
+        check(&six, Some("[::1]:8080"));
+        check(b"\x01\x00/run/x.sock\0rest", Some("/run/x.sock"));
+        check(b"\x01\x00\0bus", Some("@bus"));
+        check(&[2, 0, 0], None);
+        check(&[16, 0, 0, 0], None);
+        check(&[], None);
     }
 
     #[test]
