@@ -53,6 +53,11 @@ impl Call {
     }
 
     /// See [`Shape`]: the domain and type of a socket, the request of an ioctl, the option of a prctl …
+    /// What calls like it are for, in plain words: `use sockets`.
+    pub fn purpose(&self) -> &'static str {
+        self.sysno().map_or("no call of this architecture", |known| classes::Class::of(known).title())
+    }
+
     pub fn shape(&self) -> Shape {
         let telling = self.sysno().map_or(&[][..], telling);
         let arguments = telling.iter().map(|(index, mask)| (*index, self.args[usize::from(*index)] & mask));

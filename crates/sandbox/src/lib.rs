@@ -18,6 +18,7 @@ mod running;
 mod spawn;
 mod sys;
 mod template;
+pub mod trial;
 mod watch;
 
 pub use cgroup::Cgroup;

@@ -146,7 +146,7 @@ pub(crate) fn start(prepared: &Prepared, argv: &[CString], given: Streams) -> Re
 
 /// With SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV where the kernel has it (Linux 5.19): a call that the watcher has
 /// taken up is not torn out of its hands by signals, which Go sends itself all the time.
-fn listener_flags() -> u32 {
+pub(crate) fn listener_flags() -> u32 {
     const WAIT_KILLABLE_RECV: u32 = 1 << 5;
     static FLAGS: OnceLock<u32> = OnceLock::new();
     *FLAGS.get_or_init(|| {

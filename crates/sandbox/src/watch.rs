@@ -4,7 +4,7 @@
 //! When it ends, or a listener is dropped, the kernel answers the refused calls itself, with ENOSYS: none runs.
 
 mod answer;
-mod kernel;
+pub(crate) mod kernel;
 mod process;
 
 use std::io;

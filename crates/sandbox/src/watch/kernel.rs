@@ -78,6 +78,23 @@ pub(super) fn waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     unsafe { libc::ioctl(listener.as_raw_fd(), NOTIF_ID_VALID, std::ptr::from_mut(&mut id)) == 0 }
 }
 
+/// Answers everything with this error until no process uses the filter any more.
+pub(crate) fn refuse_all(listener: BorrowedFd<'_>, errno: u32) {
+    loop {
+        let mut polled = [libc::pollfd { fd: listener.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        poll(&mut polled, None);
+        match polled[0].revents {
+            0 => {}
+            events if events & libc::POLLIN != 0 => {
+                if let Some(notification) = receive(listener) {
+                    reply(listener, notification.id, Reply::Errno(errno));
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
 /// poll(2), for at most `patience`. Interrupted or failed is as good as nothing ready: the caller polls again.
 pub(super) fn poll(polled: &mut [libc::pollfd], patience: Option<Duration>) {
     let timeout = patience.map_or(-1, |patience| i32::try_from(patience.as_millis()).unwrap_or(i32::MAX));
