@@ -2,6 +2,7 @@
 //! the same kernel on the same disk with an init that only opens the volume. Interleaved in one run, as only
 //! ratios of numbers from one run mean anything. Prints the limits beside what was measured.
 
+mod actors;
 mod samples;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +38,12 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
         runs: u32,
     },
+    /// Memory of idle ServiceActors; exit code 1 when one takes more than 30 kB.
+    Actors {
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=10_000))]
+        count: u32,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,8 @@ pub enum BenchError {
     Setup(#[from] SetupError),
     #[error("finding the workspace")]
     Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Actors(#[from] actors::ActorsError),
     #[error("preparing the image")]
     Images(#[from] ImagesError),
     #[error("preparing the floor")]
@@ -88,7 +97,13 @@ struct Boot {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), BenchError> {
-    let What::Boot { runs } = arguments.what;
+    match arguments.what {
+        What::Boot { runs } => boot(runs),
+        What::Actors { count } => Ok(actors::run(&Workspace::find()?, count)?),
+    }
+}
+
+fn boot(runs: u32) -> Result<(), BenchError> {
     setup::ensure()?;
     let built = images::small(&Workspace::find()?)?;
     if let Some(status) = again_in_user_namespace(&[])? {
