@@ -10,6 +10,7 @@ mod facts;
 mod image;
 mod pid1;
 mod ports;
+mod roster;
 mod trial;
 mod wiring;
 

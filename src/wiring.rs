@@ -12,14 +12,13 @@ use orama_actors::enroll::{EnrollActor, EnrollMode, EnrollSettings};
 use orama_actors::health::{HealthActor, REPORT_URL};
 use orama_actors::ports::{Console, Mesh, Power};
 use orama_actors::registry::Registry;
+use orama_actors::service::SandboxLauncher;
 use orama_actors::service::launch::LaunchThread;
-use orama_actors::service::{SandboxLauncher, ServicePlan};
-use orama_actors::services::{RefusedService, Roster, ServicesActor, supervise_services};
+use orama_actors::services::{Roster, ServicesActor, supervise_services};
 use orama_actors::supervise::{GaveUp, INTENSITY, Link, supervise};
 use orama_actors::unlock::{UnlockActor, UnlockSettings};
 use orama_actors::update::UpdateActor;
 use orama_actors::wg::WgActor;
-use orama_policy::Policy;
 use orama_slots::disk::BootDisk;
 use orama_uplink::UplinkStatus;
 use orama_volume::{DataVolume, LuksVolume};
@@ -32,7 +31,7 @@ use crate::pid1::orphans::{self, Orphans};
 use crate::pid1::power::End;
 use crate::pid1::watchdog::{FEED_EVERY, Watchdog};
 use crate::ports::{KernelMesh, PowerSwitch, Screen};
-use crate::trial;
+use crate::{roster, trial};
 
 /// Where the data volume is mounted.
 const VOLUME_ROOT: &str = "/opt/orama/.orama";
@@ -162,18 +161,7 @@ fn start_services(
     console: &Arc<dyn Console>,
     escalate: impl Fn(GaveUp) + Clone + 'static,
 ) -> Result<Roster, Failure> {
-    let loaded = orama_policy::load_dir(Path::new(POLICIES))?;
-    let policies: Vec<Arc<Policy>> = loaded.policies.into_iter().map(Arc::new).collect();
-    let refused = loaded.refused.into_iter().map(|refused| {
-        registry
-            .facts
-            .raise_alarm(&format!("service {}: policy refused: {}", refused.service, refused.reason));
-        RefusedService { name: refused.service, reason: refused.reason }
-    });
-    let roster = Roster {
-        refused: refused.collect(),
-        plans: policies.iter().map(|policy| Arc::new(ServicePlan::from_policy(policy))).collect(),
-    };
+    let (policies, roster) = roster::load(Path::new(POLICIES), &registry.facts)?;
     let launcher = Arc::new(SandboxLauncher::new(policies.clone(), registry.facts.clone())?);
     let launch = LaunchThread::start(launcher, Path::new(SERVICE_LOGS))?;
     registry.facts.refusals().open(&policies, launch.logs().clone());

@@ -39,7 +39,7 @@ fn a_bad_file_takes_only_itself_down() {
         &[
             ("a.toml", policy("a", 1, "order = 2").as_bytes()),
             ("b.toml", b"this is not toml"),
-            ("c.toml", b"\xff\xfe"),
+            ("c.toml", b"# ok\n# \xff\xfe"),
             ("d.toml", b""),
             ("e.toml", &vec![b'#'; (1 << 20) + 1]),
             ("f.toml", policy("f", 2, "order = 1").as_bytes()),
@@ -48,9 +48,9 @@ fn a_bad_file_takes_only_itself_down() {
         &["f", "a"],
         &[
             ("b", "b.toml:1:"),
-            ("c", "not UTF-8 at byte 0"),
-            ("d", "the file is empty"),
-            ("e", "larger than 1048576 bytes"),
+            ("c", "c.toml:2:3: not UTF-8 at byte 7"),
+            ("d", "d.toml:1:1: the file is empty"),
+            ("e", "e.toml:1:1: larger than 1048576 bytes"),
         ],
     );
 }
@@ -59,12 +59,27 @@ fn a_bad_file_takes_only_itself_down() {
 fn names_and_uids_are_used_once() {
     check(
         &[
-            ("a.toml", policy("same", 1, "").as_bytes()),
-            ("b.toml", policy("same", 2, "").as_bytes()),
+            ("a.toml", policy("a", 1, "").as_bytes()),
+            ("b.toml", policy("a", 2, "").as_bytes()),
             ("c.toml", policy("c", 1, "").as_bytes()),
         ],
-        &["same"],
-        &[("same", "name `same` is already taken by "), ("c", "uid 1 is already taken by service `same`")],
+        &["a"],
+        &[
+            ("c", "c.toml:4:10: uid 1 is already taken by service `a`"),
+            ("b", "b.toml:2:1: name `a` is already taken by "),
+        ],
+    );
+    // The file that is named after the service is the service's, whatever sorts before it; and no refused file
+    // stands for a service that runs.
+    check(
+        &[
+            ("a.toml", policy("same", 1, "").as_bytes()),
+            ("same.toml", policy("same", 2, "").as_bytes()),
+            ("b.toml", policy("other", 3, "").as_bytes()),
+            ("other.toml", b"not toml"),
+        ],
+        &["other", "same"],
+        &[("other.toml", "other.toml:1:"), ("a", "a.toml:2:1: name `same` is already taken by ")],
     );
 }
 
@@ -84,9 +99,9 @@ fn dependencies_decide_the_order_and_slips_in_them_are_refused() {
         &["c", "b", "a", "d"],
         &[
             ("bad", "bad.toml:1:"),
-            ("e", "`after` names a service `nowhere` without a policy"),
-            ("loop-one", "`after` is a cycle: loop-one -> loop-two -> loop-one"),
-            ("loop-two", "`after` is a cycle: loop-two -> loop-one -> loop-two"),
+            ("e", "e.toml:5:1: `after` names a service `nowhere` without a policy"),
+            ("loop-one", "l1.toml:5:1: `after` is a cycle: loop-one -> loop-two -> loop-one"),
+            ("loop-two", "l2.toml:5:1: `after` is a cycle: loop-two -> loop-one -> loop-two"),
         ],
     );
 }
