@@ -19,6 +19,7 @@ mod patch;
 mod phrase;
 mod raw;
 mod rules;
+mod score;
 mod sets;
 mod space;
 mod spec;
@@ -36,6 +37,7 @@ pub use load::{Loaded, Refused, load_dir, read_bounded};
 pub use names::{Capability, Device, Signal};
 pub use patch::{Observed, patch};
 pub use rules::{Action, Comparison, Condition, Denial, Mode, Origin, Rule, Seccomp, Sysno};
+pub use score::{Check, Score, score};
 pub use sets::Sets;
 pub use spec::{
     CgroupLimits, Filesystem, Landlock, LandlockMode, Liveness, Namespaces, Prepare, Probe, Readiness,
