@@ -94,7 +94,7 @@ pub fn run(command: PolicyCommand, connection: &Connection, output: &Output) -> 
         PolicyCommand::Explain(args) => explain::execute(&args, output),
         PolicyCommand::Diff(args) => diff::execute(&args, output),
         PolicyCommand::Score(args) => score::execute(&args, output),
-        PolicyCommand::Schema => schema::execute(output),
+        PolicyCommand::Schema => Ok(schema::execute(output)),
         #[cfg(feature = "sandbox")]
         PolicyCommand::Run(args) => run::execute(&args, output),
         #[cfg(feature = "sandbox")]

@@ -1,13 +1,13 @@
 //! From the TOML schema to a [`Spec`]: ranges, names, paths, addresses, defaults. Every error is collected.
 
-mod filesystem;
+pub(crate) mod filesystem;
 mod running;
 mod seccomp;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use toml::Spanned;
+use crate::spanned::Spanned;
 
 use crate::error::{PolicyError, Report, deserialize};
 use crate::fields::{MAX_ENTRIES, bounded, number, one_of, seconds, service_name, shown_path, template};
@@ -173,15 +173,16 @@ fn rlimits(report: &mut Report<'_>, raw: &raw::Rlimits) -> Vec<Rlimit> {
         // No core files: they would hold secrets, and there is nobody to read them.
         Rlimit::CoreBytes(number(report, "core_bytes", &raw.core_bytes, bytes.clone(), 0)),
     ];
-    let mut add = |field: &str, value: &Option<Spanned<i64>>, make: fn(u64) -> Rlimit| {
+    let mut add = |field: &str, value: &Option<Spanned<i64>>, range, make: fn(u64) -> Rlimit| {
         if value.is_some() {
-            limits.push(make(number(report, field, value, bytes.clone(), 0)));
+            limits.push(make(number(report, field, value, range, 0)));
         }
     };
-    add("nproc", &raw.nproc, Rlimit::Nproc);
-    add("memlock_bytes", &raw.memlock_bytes, Rlimit::MemlockBytes);
-    add("fsize_bytes", &raw.fsize_bytes, Rlimit::FsizeBytes);
-    add("stack_bytes", &raw.stack_bytes, Rlimit::StackBytes);
+    add("nproc", &raw.nproc, 1..=4_194_304, Rlimit::Nproc);
+    add("memlock_bytes", &raw.memlock_bytes, bytes.clone(), Rlimit::MemlockBytes);
+    add("fsize_bytes", &raw.fsize_bytes, bytes.clone(), Rlimit::FsizeBytes);
+    // ARG_MAX, which the kernel leaves to arguments whatever the limit.
+    add("stack_bytes", &raw.stack_bytes, 131_072..=1 << 50, Rlimit::StackBytes);
     limits
 }
 

@@ -4,7 +4,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use toml::Spanned;
+use crate::spanned::Spanned;
 
 use crate::error::{Report, did_you_mean};
 use crate::names;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::spanned::Spanned;
 pub use syscalls::Sysno;
-use toml::Spanned;
 
 use crate::error::{Report, did_you_mean};
 use crate::verdict::always;
@@ -114,7 +114,7 @@ impl Condition {
 }
 
 impl Comparison {
-    const NAMES: [(&'static str, Comparison); 7] = [
+    pub(crate) const NAMES: [(&'static str, Comparison); 7] = [
         ("eq", Comparison::Eq),
         ("ne", Comparison::Ne),
         ("lt", Comparison::Lt),

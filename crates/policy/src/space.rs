@@ -72,11 +72,6 @@ impl Space {
         self.0.is_empty()
     }
 
-    /// Every argument is free.
-    pub(crate) fn is_everything(&self) -> bool {
-        self.0.contains(&Cube::ALL)
-    }
-
     /// What all conditions together allow; `None` when that takes too many cubes.
     pub(crate) fn of(conditions: &[Condition]) -> Option<Space> {
         conditions.iter().try_fold(Space(vec![Cube::ALL]), |space, one| space.cut(&Space(cubes(one))))

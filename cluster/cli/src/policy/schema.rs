@@ -1,10 +1,11 @@
-//! `orama policy schema`: the JSON Schema of profiles.
+//! `orama policy schema`: the JSON Schema of profiles, for editors.
 
 use std::process::ExitCode;
 
-use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
-pub fn execute(_output: &Output) -> Result<ExitCode, Failure> {
-    Err(Failure::new(Exit::Usage, "not built yet"))
+pub fn execute(output: &Output) -> ExitCode {
+    let schema = orama_policy::schema();
+    output.answer(&schema, &format!("{schema:#}"));
+    ExitCode::SUCCESS
 }

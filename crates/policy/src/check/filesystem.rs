@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use toml::Spanned;
+use crate::spanned::Spanned;
 
 use crate::error::Report;
 use crate::fields::{MAX_ENTRIES, bounded, number, one_of, shown_path};

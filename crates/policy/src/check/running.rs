@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
+use crate::spanned::Spanned;
 
 use crate::error::Report;
 use crate::fields::{bounded, number, one_of, seconds, template};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::Spanned;
+use crate::spanned::Spanned;
 
 use crate::error::did_you_mean;
 use crate::lint::{Finding, Findings, Profile, Severity};

@@ -1,6 +1,6 @@
 //! Sets and rules that do nothing, do less than they look, or open what no service needs.
 
-use toml::Spanned;
+use crate::spanned::Spanned;
 
 use crate::call::classes::danger;
 use crate::lint::{Findings, Profile};

@@ -51,7 +51,8 @@ fn network(spec: &Spec) -> Check {
         (true, false, true) => (4, "may listen on any TCP port"),
         (true, false, false) => (6, "may listen on and connect to any TCP port"),
     };
-    check(("network", "Network", 6), openness, state, "`tcp_bind` and `tcp_connect` in [landlock]")
+    let remedy = if openness > 2 { "`tcp_bind` and `tcp_connect` in [landlock]" } else { "" };
+    check(("network", "Network", 6), openness, state, remedy)
 }
 
 fn landlock(spec: &Spec) -> Check {
