@@ -121,15 +121,12 @@ fn allow(leaves: &mut BTreeMap<u32, Leaf>, rule: &Rule, wanted: impl Fn(Sysno) -
         let alternative: Vec<Condition> = rule.conditions.clone();
         match leaves.get_mut(&number(call)) {
             Some(Leaf::Allow) => {}
-            Some(Leaf::AllowIf { alternatives, .. }) => alternatives.push(alternative),
-            // A denied call that the sandbox itself needs with these arguments.
-            Some(Leaf::Errno(errno)) => {
-                let otherwise = Some(*errno);
-                leaves.insert(number(call), Leaf::AllowIf { alternatives: vec![alternative], otherwise });
-            }
+            Some(Leaf::AllowIf(alternatives)) => alternatives.push(alternative),
+            // What the sandbox needs cannot be denied, and a denied call cannot be allowed: a profile is refused
+            // for the first, and lint tells of the second, where the denial wins.
+            Some(Leaf::Errno(_)) => {}
             None => {
-                leaves
-                    .insert(number(call), Leaf::AllowIf { alternatives: vec![alternative], otherwise: None });
+                leaves.insert(number(call), Leaf::AllowIf(vec![alternative]));
             }
         }
     }

@@ -104,9 +104,9 @@ fn leaf(leaf: Option<&Leaf>) -> Vec<sock_filter> {
         None => vec![op(RETURN, 0, 0, REFUSED)],
         Some(Leaf::Allow) => vec![op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW)],
         Some(Leaf::Errno(number)) => vec![op(RETURN, 0, 0, errno(*number))],
-        Some(Leaf::AllowIf { alternatives, otherwise }) => {
+        Some(Leaf::AllowIf(alternatives)) => {
             let mut code: Vec<sock_filter> = alternatives.iter().flat_map(|all| alternative(all)).collect();
-            code.push(op(RETURN, 0, 0, otherwise.map_or(REFUSED, errno)));
+            code.push(op(RETURN, 0, 0, REFUSED));
             code
         }
     }
