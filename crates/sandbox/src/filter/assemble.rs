@@ -29,11 +29,8 @@ const X32_BIT: u32 = 0x4000_0000;
 pub(super) enum Leaf {
     Allow,
     Errno(u32),
-    /// Allowed when all conditions of one alternative hold; else an errno, or refused.
-    AllowIf {
-        alternatives: Vec<Vec<Condition>>,
-        otherwise: Option<u32>,
-    },
+    /// Allowed when all conditions of one alternative hold, else refused.
+    AllowIf(Vec<Vec<Condition>>),
 }
 
 fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
