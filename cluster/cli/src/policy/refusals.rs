@@ -73,7 +73,8 @@ pub fn in_words(policy: &Policy, refusal: &Refusal) -> String {
     let mut words = format!("refused: {call}\n  pid {} {}; {verdict}", refusal.pid, outcome(refusal.outcome));
     let patch = patch_for(policy, refusal);
     if !patch.trim().is_empty() {
-        words.push_str("\n  to allow it, append:");
+        let allows = patch.lines().any(|line| line.starts_with("[["));
+        words.push_str(if allows { "\n  to allow it, append:" } else { "\n  what to do:" });
         for line in patch.trim_end().lines() {
             words.push_str("\n    ");
             words.push_str(line);
