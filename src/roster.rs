@@ -64,7 +64,12 @@ mod tests {
             ("cut", cut, ":", ""),
             ("unknown", profile("unknown", 2001, "colour = \"red\""), ":4:1: ", "colour"),
             ("limits", profile("limits", 2002, "[cgroup]\npids = 0"), ":5:8: ", "pids"),
-            ("relative", profile("relative", 2003, "[filesystem]\nwritable = [\"data\"]"), ":5:13: ", "must be absolute"),
+            (
+                "relative",
+                profile("relative", 2003, "[filesystem]\nwritable = [\"data\"]"),
+                ":5:13: ",
+                "must be absolute",
+            ),
             ("escape", profile("escape", 2004, "[filesystem]\nwritable = [\"/a/../etc\"]"), ":5:13: ", ".."),
             ("root", profile("root", 0, ""), ":6:7: ", "uid"),
             ("twin", profile("rqlite", 2005, ""), ":2:1: ", "already taken by"),

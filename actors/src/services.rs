@@ -166,7 +166,7 @@ impl ServicesActor {
             .iter()
             .map(|node| {
                 let state = services.get(&node.name).map_or("waiting", |status| status.state.as_str());
-                (node.name.clone(), !matches!(state, "waiting" | "starting" | "stopping"))
+                (node.name.clone(), !matches!(state, "waiting" | "preparing" | "starting" | "stopping"))
             })
             .collect();
         for name in order::may_start(&order, told, &settled) {
@@ -181,7 +181,9 @@ impl ServicesActor {
         // Readiness is each service's own matter from here on, and its status tells.
         let had_its_chance = |name: &str| {
             settled.get(name).is_some_and(|settled| *settled)
-                || services.get(name).is_some_and(|status| status.pid.is_some())
+                || services
+                    .get(name)
+                    .is_some_and(|status| status.state != "preparing" && status.pid.is_some())
         };
         if all_told && order.iter().all(|node| had_its_chance(&node.name)) {
             self.starting = None;

@@ -50,6 +50,7 @@ impl Run {
         });
         for name in SERVICES {
             assert_eq!(status.services[name].seccomp, "enforce", "{name}");
+            assert_eq!(status.services[name].restarts, 0, "{name}: {:?}", status.services[name]);
             run.pids.insert(name, status.services[name].pid);
         }
         assert_eq!(status.agent.root_processes, 1);
