@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 const UNSAFE_FILES: [&str; 19] = [
     "cluster/gateway/src/listener.rs", // takes over the descriptor of socket activation
     "cluster/gateway/tests/program.rs", // hands that descriptor to the program under test
-    "cluster/cli/hostile/calls.rs", // calls that must not work in a sandbox
-    "cluster/cli/hostile/files.rs", // getppid and a signal, as above
+    "cluster/cli/hostile/calls.rs",    // calls that must not work in a sandbox
+    "cluster/cli/hostile/files.rs",    // getppid and a signal, as above
     "crates/initramfs/src/dm.rs",      // device-mapper ioctls
     "crates/initramfs/src/modules.rs", // finit_module
     "crates/keyshare/src/page.rs",     // the locked page of the volume key

@@ -8,5 +8,7 @@ mod enroll;
 mod manage;
 #[path = "cli/mesh.rs"]
 mod mesh;
+#[path = "cli/policy.rs"]
+mod policy;
 #[path = "cli/support.rs"]
 mod support;

@@ -86,7 +86,14 @@ impl Call {
             // Of the calls through futex, fcntl and prctl most have no use for the last ones.
             Sysno::futex => 3,
             Sysno::fcntl if matches!(self.args[1], 1 | 3 | 9 | 11 | 1025 | 1032 | 1034) => 2,
-            Sysno::prctl => 2 + self.args[2..5].iter().rposition(|value| *value != 0).map_or(0, |at| at + 1),
+            Sysno::prctl => match self.args[0] {
+                // What only asks: PR_GET_DUMPABLE, PR_GET_KEEPCAPS, PR_GET_SECCOMP, PR_GET_NO_NEW_PRIVS …
+                3 | 7 | 21 | 27 | 30 | 39 | 42 => 1,
+                // PR_SET_SECCOMP, PR_SET_MM, PR_CAP_AMBIENT; PR_SET_VMA has five.
+                22 | 35 | 47 => 3,
+                0x5356_4d41 => 5,
+                _ => 2,
+            },
             _ => all,
         }
         .min(all)

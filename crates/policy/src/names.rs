@@ -151,7 +151,7 @@ pub(crate) fn errno_name(number: u32) -> String {
 }
 
 /// Every flag of clone and unshare that makes a namespace, but CLONE_NEWTIME, whose bit is part of clone's signal.
-const CLONE_NEW_ANY: (&str, u64) = ("CLONE_NEW_ANY", 0x7e02_0000);
+pub(crate) const CLONE_NEW_ANY: (&str, u64) = ("CLONE_NEW_ANY", 0x7e02_0000);
 
 /// Names for argument values, in alphabetical order.
 pub(crate) fn constants() -> impl Iterator<Item = &'static str> {

@@ -21,7 +21,7 @@ pub struct Observed {
 /// Different calls shown as evidence for one rule.
 const EXAMPLES: usize = 3;
 /// A set is worth a mention when it would allow at least this many of the missing calls.
-const SET_WORTH: usize = 3;
+const SET_WORTH: usize = 2;
 
 /// Begins the `why` of a rule that nobody has explained yet; `check` warns of it.
 pub(crate) const UNEXPLAINED: &str = "learned:";
@@ -147,10 +147,20 @@ fn conditions(call: Sysno, shape: &Shape) -> String {
         if mask == INT {
             format!("{{ index = {index}, value = {} }}", quoted(*value))
         } else {
-            format!("{{ index = {index}, op = \"masked_eq\", mask = {mask:#x}, value = {} }}", quoted(*value))
+            let mask = mask_text(call, mask);
+            format!("{{ index = {index}, op = \"masked_eq\", mask = {mask}, value = {} }}", quoted(*value))
         }
     };
     shape.arguments.iter().zip(masks).map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The mask of a telling argument, with names where they say more than the number.
+fn mask_text(call: Sysno, mask: u64) -> String {
+    match call {
+        Sysno::clone => "\"CLONE_THREAD|CLONE_NEW_ANY\"".to_owned(),
+        Sysno::mmap | Sysno::mprotect | Sysno::pkey_mprotect => "\"PROT_WRITE|PROT_EXEC\"".to_owned(),
+        _ => format!("{mask:#x}"),
+    }
 }
 
 /// The telling arguments of the call, as a reader would say them.

@@ -3,6 +3,7 @@
 use syscalls::Sysno;
 
 use crate::call::table::{Kind, Names, arguments, socket_options};
+use crate::names::CLONE_NEW_ANY;
 use crate::rules::{Comparison, Condition};
 
 /// All conditions of a rule for one call; `None` when there are none.
@@ -59,7 +60,14 @@ fn masked(name: &str, names: Option<&Names>, mask: u64, value: u64) -> String {
     }
     if without != 0 {
         let lead = if words.is_empty() { format!("{name} without ") } else { "without ".to_owned() };
-        words.push(lead + &names.show(without).replace('|', ", "));
+        let any = CLONE_NEW_ANY.1;
+        let is_clone = names.bits.iter().any(|(_, name)| *name == "CLONE_NEWUSER");
+        let list = match is_clone && without & any == any {
+            true if without == any => CLONE_NEW_ANY.0.to_owned(),
+            true => format!("{}, {}", names.show(without & !any).replace('|', ", "), CLONE_NEW_ANY.0),
+            false => names.show(without).replace('|', ", "),
+        };
+        words.push(lead + &list);
     }
     words.join(" and ")
 }
@@ -89,8 +97,7 @@ mod tests {
         check(
             Sysno::clone,
             &[(0, MaskedEq(0x7e03_0000), 0x1_0000)],
-            "flags with CLONE_THREAD and without CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, \
-             CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET",
+            "flags with CLONE_THREAD and without CLONE_NEW_ANY",
         );
         check(Sysno::mmap, &[(2, MaskedEq(4), 0)], "prot without PROT_EXEC");
         check(Sysno::prlimit64, &[(0, Eq, 0)], "pid is 0");

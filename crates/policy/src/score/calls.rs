@@ -136,7 +136,7 @@ fn code(spec: &Spec) -> Check {
         true => (10, "memory may be writable and executable at once"),
         false => (0, "memory is writable or executable, never both"),
     };
-    let remedy = "rules for mmap and mprotect by prot, as in docs/policies.md";
+    let remedy = "a set in place of `base` that allows mmap and mprotect by prot, never both bits";
     check(("writable-code", "Injected code", 3), openness, state, remedy)
 }
 
