@@ -2,6 +2,7 @@
 
 mod calls;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::Policy;
@@ -230,16 +231,21 @@ fn limits(changes: &mut Changes, old: &Spec, new: &Spec) {
     let weight = |weight: Option<u64>| Some(weight.unwrap_or(100));
     changes.bound("CPU weight", weight(before.cpu_weight), weight(after.cpu_weight), |w| w.to_string());
     changes.bound("disk weight", weight(before.io_weight), weight(after.io_weight), |w| w.to_string());
-    let kinds: [(&str, fn(&Rlimit) -> Option<u64>); 6] = [
-        ("open files", |limit| if let Rlimit::Nofile(value) = limit { Some(*value) } else { None }),
-        ("processes of its user", |limit| if let Rlimit::Nproc(value) = limit { Some(*value) } else { None }),
-        ("core dump bytes", |limit| if let Rlimit::CoreBytes(value) = limit { Some(*value) } else { None }),
-        ("locked bytes", |limit| if let Rlimit::MemlockBytes(value) = limit { Some(*value) } else { None }),
-        ("file size bytes", |limit| if let Rlimit::FsizeBytes(value) = limit { Some(*value) } else { None }),
-        ("stack bytes", |limit| if let Rlimit::StackBytes(value) = limit { Some(*value) } else { None }),
-    ];
-    for (what, value) in kinds {
-        let (before, now) = (old.limits.iter().find_map(value), new.limits.iter().find_map(value));
-        changes.bound(what, before, now, |number| number.to_string());
+    // By kind; what is left out is as the agent has it, which counts as no limit.
+    let by_kind = |spec: &Spec| -> BTreeMap<&'static str, u64> {
+        let named = spec.limits.iter().map(|limit| match *limit {
+            Rlimit::Nofile(value) => ("open files", value),
+            Rlimit::Nproc(value) => ("processes of its user", value),
+            Rlimit::CoreBytes(value) => ("core dump bytes", value),
+            Rlimit::MemlockBytes(value) => ("locked bytes", value),
+            Rlimit::FsizeBytes(value) => ("file size bytes", value),
+            Rlimit::StackBytes(value) => ("stack bytes", value),
+        });
+        named.collect()
+    };
+    let (before, now) = (by_kind(old), by_kind(new));
+    let kinds: BTreeSet<&str> = before.keys().chain(now.keys()).copied().collect();
+    for what in kinds {
+        changes.bound(what, before.get(what).copied(), now.get(what).copied(), |number| number.to_string());
     }
 }
