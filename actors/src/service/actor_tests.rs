@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::*;
 use crate::boot::machine::Phase as BootPhase;
 use crate::facts::Identity;
-use crate::ports::{LaunchFailure, Launcher, Usage};
+use crate::ports::{Exit, LaunchFailure, Launcher, Usage};
 use crate::services::{
     OrderError, RefusedService, RestartService, Roster, ServicesActor, StartAll, StopAll, StopService,
     TailError, TailLog, supervise_services,

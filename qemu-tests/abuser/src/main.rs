@@ -3,10 +3,10 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::process::exit;
+use std::process::ExitCode;
 use std::time::Duration;
 
-fn main() {
+fn main() -> ExitCode {
     let abuse = std::env::args().nth(1).unwrap_or_default();
     println!("{abuse} begins");
     match abuse.as_str() {
@@ -14,16 +14,14 @@ fn main() {
         "memory" => memory(),
         "disk" => disk(),
         "deaf" => deaf(),
-        "daemon" => daemon(),
+        "daemon" => return daemon(),
         "mute" => mute(),
         "flood" => flood(),
-        "kill" => {
-            refused();
-        }
+        "kill" => refused(),
         "foreign" => foreign(),
         other => eprintln!("there is no abuse {other:?}"),
     }
-    exit(1);
+    ExitCode::FAILURE
 }
 
 fn rest() -> ! {
@@ -85,7 +83,7 @@ fn deaf() -> ! {
 }
 
 /// Leaves two processes behind in sessions of their own, as daemons do, and ends well.
-fn daemon() -> ! {
+fn daemon() -> ExitCode {
     for _ in 0..2 {
         if fork() == 0 {
             // SAFETY: no pointers.
@@ -93,7 +91,7 @@ fn daemon() -> ! {
             rest();
         }
     }
-    exit(0)
+    ExitCode::SUCCESS
 }
 
 fn mute() -> ! {
