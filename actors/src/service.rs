@@ -226,7 +226,9 @@ impl ServiceActor {
     fn publish(&self) {
         let running = self.state.phase == Phase::Running;
         let walls: Vec<String> = self.walls.iter().map(ToString::to_string).collect();
-        let service = self.run.as_ref().filter(|run| run.step.is_none());
+        // What has ended is kept for the machine's last kill, and is no process any more.
+        let alive = matches!(self.state.phase, Phase::Starting | Phase::Running | Phase::Stopping);
+        let service = self.run.as_ref().filter(|run| alive && run.step.is_none());
         self.registry.facts.set_service(
             &self.plan.name,
             ServiceStatus {

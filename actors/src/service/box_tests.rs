@@ -154,6 +154,7 @@ async fn a_refusal_is_told_once_counted_always_and_outlives_the_actor() {
     assert_eq!(text.lines().count(), 1, "{text}");
     kill(Pid::from_raw(pid.try_into().unwrap()), Signal::SIGSYS).unwrap();
     let status = house.wait("olric", |status| status.state == "backoff").await;
+    assert_eq!(status.pid, None, "it has ended");
     assert!(status.reason.starts_with("killed for calling socket("), "{}", status.reason);
     assert_eq!(status.refusals, 5000);
     let answer = house.registry.facts.refusals().read(Some("olric"));
