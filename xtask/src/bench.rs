@@ -4,6 +4,7 @@
 
 mod actors;
 mod samples;
+mod spawn;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ enum What {
         #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=50))]
         runs: u32,
     },
+    /// Starts in the sandbox against a bare process and other sandboxes; throughput of services inside and outside.
+    Spawn(spawn::Arguments),
     /// Memory of idle ServiceActors; exit code 1 when one takes more than 30 kB.
     Actors {
         /// How many.
@@ -52,6 +55,8 @@ pub enum BenchError {
     Setup(#[from] SetupError),
     #[error("finding the workspace")]
     Workspace(#[from] WorkspaceError),
+    #[error(transparent)]
+    Spawn(#[from] spawn::SpawnError),
     #[error(transparent)]
     Actors(#[from] actors::ActorsError),
     #[error("preparing the image")]
@@ -97,9 +102,10 @@ struct Boot {
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), BenchError> {
-    match arguments.what {
-        What::Boot { runs } => boot(runs),
-        What::Actors { count } => Ok(actors::run(&Workspace::find()?, count)?),
+    match &arguments.what {
+        What::Boot { runs } => boot(*runs),
+        What::Spawn(arguments) => Ok(spawn::run(arguments)?),
+        What::Actors { count } => Ok(actors::run(&Workspace::find()?, *count)?),
     }
 }
 

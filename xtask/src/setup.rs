@@ -32,6 +32,9 @@ const RUNTIME_PACKAGES: [&str; 8] = [
 /// What compiling the workspace needs: SQLite and rqlite are C.
 const BUILD_PACKAGES: [&str; 2] = ["gcc", "libc6-dev"];
 
+/// Other sandboxes: what `bench spawn` measures ours against.
+const CONTESTANTS: [&str; 4] = ["bubblewrap", "crun", "runc", "systemd-container"];
+
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("{tool} is missing: install it as the README says ({hint})")]
@@ -107,6 +110,7 @@ fn missing() -> Result<Vec<&'static str>, SetupError> {
     let mut needed: Vec<&'static str> = Vec::new();
     needed.extend(RUNTIME_PACKAGES);
     needed.extend(BUILD_PACKAGES);
+    needed.extend(CONTESTANTS);
     needed.extend(FOR_BUILDING.iter().map(|required| required.package));
     needed.sort_unstable();
     needed.dedup();

@@ -1,85 +1,57 @@
-//! Measures starts, for `cargo xtask bench spawn`: each round starts every contestant once, so that a busy moment of
-//! the machine meets all of them. Prints a line a start: contestant, microseconds. Not part of any image.
+//! What `cargo xtask bench spawn` measures with, in release mode and as root. Not part of any image.
+
+mod spawn;
+mod throughput;
 
 use std::error::Error;
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
 use orama_policy::{Policy, Sets};
-use orama_sandbox::{Prepared, Refusal, Running, Variables, Watcher, prepare_in};
+use orama_sandbox::Variables;
 
-const USAGE: &str = "sandbox-bench ROUNDS CGROUP PROFILE [NAME PROGRAM ARGUMENT... --]...";
+const USAGE: &str = "sandbox-bench spawn ROUNDS CGROUP PROFILE [NAME PROGRAM ARGUMENT... --]...
+sandbox-bench throughput SERVICE CGROUP PROFILE PROGRAM FOLDER";
 
 type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    match run(&words) {
+    let done = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["spawn", rounds, cgroup, profile, ..] => rounds
+            .parse()
+            .map_err(Failure::from)
+            .and_then(|rounds| spawn::run(rounds, Path::new(cgroup), Path::new(profile), &words[4..])),
+        ["throughput", service, cgroup, profile, program, folder] => throughput::run(
+            service,
+            Path::new(cgroup),
+            Path::new(profile),
+            Path::new(program),
+            Path::new(folder),
+        ),
+        _ => Err(USAGE.into()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("sandbox-bench: {error}");
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                text.push_str(&format!(": {cause}"));
+                source = cause.source();
+            }
+            eprintln!("sandbox-bench: {text}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(words: &[String]) -> Result<(), Failure> {
-    let [rounds, cgroup, profile, others @ ..] = words else { return Err(USAGE.into()) };
-    let rounds: u32 = rounds.parse()?;
-    let text = fs::read_to_string(profile)?;
-    let policy = Policy::parse(profile, &text, &Sets::builtin())?;
-    let variables = Variables { node_id: "bench".to_owned(), wg_ip: [127, 0, 0, 1].into() };
-    let prepare = || prepare_in(Path::new(cgroup), &policy, &variables);
-    let prepared = prepare()?;
-    let watcher = Watcher::start(|refusal: Refusal| eprintln!("refused: {}", refusal.call.describe()))?;
-    let others: Vec<&[String]> = others.split(|word| word == "--").filter(|words| words.len() > 1).collect();
-    // The first start of each fills caches.
-    for round in 0..=rounds {
-        let say = |name: &str, took: Duration| {
-            if round > 0 {
-                println!("{name} {}", took.as_nanos() as f64 / 1000.0);
-            }
-        };
-        let begin = Instant::now();
-        bare(&policy.binary)?;
-        say("bare", begin.elapsed());
-        let begin = Instant::now();
-        ours(&prepared, &watcher)?;
-        say("ours", begin.elapsed());
-        let begin = Instant::now();
-        ours(&prepare()?, &watcher)?;
-        say("ours+prepare", begin.elapsed());
-        for other in &others {
-            let begin = Instant::now();
-            program(&other[1], &other[2..])?;
-            say(&other[0], begin.elapsed());
-        }
-    }
-    prepared.cgroup().remove()?;
-    Ok(())
+fn policy(file: &Path) -> Result<Policy, Failure> {
+    let text = fs::read_to_string(file)?;
+    Ok(Policy::parse(&file.display().to_string(), &text, &Sets::builtin())?)
 }
 
-fn bare(program: &Path) -> Result<(), Failure> {
-    let status =
-        Command::new(program).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status()?;
-    if status.success() { Ok(()) } else { Err(format!("{}: {status}", program.display()).into()) }
-}
-
-fn ours(prepared: &Prepared, watcher: &Watcher) -> Result<(), Failure> {
-    let null = || fs::File::options().write(true).open("/dev/null").map(OwnedFd::from);
-    let mut running: Running = prepared.spawn(null()?, null()?)?;
-    watcher.add(running.take_listener().ok_or("no listener")?);
-    let status = running.wait_blocking()?;
-    if status.success() { Ok(()) } else { Err(format!("in the sandbox: {status}").into()) }
-}
-
-fn program(program: &str, arguments: &[String]) -> Result<(), Failure> {
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{program}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into())
+fn variables(address: [u8; 4]) -> Variables {
+    Variables { node_id: "bench".to_owned(), wg_ip: address.into() }
 }

@@ -19,6 +19,13 @@ pub fn line(what: &str, samples: &[f64]) -> String {
     format!("{what:<58} {:>8.2} {:>8.2} {:>8.2}", at(0), at(sorted.len() / 2), at(last))
 }
 
+/// NaN of nothing.
+pub fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

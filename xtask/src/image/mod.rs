@@ -194,6 +194,15 @@ pub fn build(options: &ImageOptions) -> Result<Image, ImageError> {
     Ok(image)
 }
 
+/// One service's program, built as for an image.
+pub fn service_for_bench(workspace: &Path, target: &Path, binary: &str) -> Result<PathBuf, ImageError> {
+    let built = services::build(workspace, &target.join("image/cache"), &[binary.to_owned()].into())?;
+    built.into_iter().next().ok_or_else(|| ImageError::Folder {
+        path: workspace.join("services"),
+        source: io::Error::other(format!("no service has a program `{binary}`")),
+    })
+}
+
 /// An initramfs that opens the data volume with `key` and powers off: what the boot benchmark compares a
 /// node with. Boots with the kernel and command line of the image.
 pub fn floor_initrd(options: &ImageOptions, key: &Path, to: &Path) -> Result<(), ImageError> {
