@@ -15,9 +15,9 @@ use super::{Failure, policy, variables};
 
 const INSIDE: [u8; 4] = [127, 0, 0, 2];
 const OUTSIDE: [u8; 4] = [127, 0, 0, 3];
-/// Long enough for some hundred requests, short enough that the machine's moods meet both sides.
-const SLICE: Duration = Duration::from_millis(250);
-const SLICES: u32 = 60;
+/// Long enough for a hundred requests, short enough that the machine's moods meet both sides.
+const SLICE: Duration = Duration::from_millis(125);
+const SLICES: u32 = 240;
 /// From start to the first answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
