@@ -180,7 +180,7 @@ impl Rqlite {
 impl Client for Rqlite {
     fn ask(&mut self) -> Result<(), Failure> {
         self.asked += 1;
-        if self.asked % 10 == 0 {
+        if self.asked.is_multiple_of(10) {
             self.post("/db/execute", "[\"INSERT INTO t(v) VALUES('some text that is stored')\"]")
         } else {
             self.post("/db/query?level=none", "[\"SELECT * FROM t ORDER BY id DESC LIMIT 5\"]")

@@ -22,6 +22,11 @@ fn main() -> ExitCode {
         ["write", paths @ ..] => {
             paths.iter().for_each(|path| print(path, fs::write(path, "x").map(|()| 1)));
         }
+        ["rename", from, to] => print("rename", fs::rename(from, to).map(|()| 0)),
+        ["connect", address] => print("connect", std::net::TcpStream::connect(address).map(|_| 0)),
+        ["listen", address] => print("listen", std::net::TcpListener::bind(address).map(|_| 0)),
+        ["abstract", name] => print("abstract", connect_abstract(name).map(|()| 0)),
+        ["notify", message] => notify(message),
         ["exec", path] => print("exec", std::process::Command::new(path).status().map(|_| 0)),
         ["fill", path] => fill(path),
         ["thread"] => println!("thread {}", std::thread::spawn(|| "ran").join().expect("thread")),
@@ -119,6 +124,19 @@ fn report() {
         })
         .count();
     println!("visible_processes={pids}");
+}
+
+fn connect_abstract(name: &str) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+    std::os::unix::net::UnixStream::connect_addr(&address).map(drop)
+}
+
+/// sd_notify(3).
+fn notify(message: &str) {
+    let path = std::env::var("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
+    let socket = std::os::unix::net::UnixDatagram::unbound().expect("socket");
+    socket.send_to(message.as_bytes(), path).expect("send");
 }
 
 fn fill(path: &str) {

@@ -5,6 +5,8 @@
 mod limits;
 #[path = "host_sandbox/rig.rs"]
 mod rig;
+#[path = "host_sandbox/starting.rs"]
+mod starting;
 #[path = "host_sandbox/watching.rs"]
 mod watching;
 

@@ -37,7 +37,7 @@ fn word(data: &SeccompData, offset: u32) -> Option<u32> {
     let half = |value: u64, high: bool| if high { (value >> 32) as u32 } else { value as u32 };
     let high = offset % 8 == 4;
     match offset {
-        _ if offset % 4 != 0 => None,
+        _ if !offset.is_multiple_of(4) => None,
         0 => Some(data.number as u32),
         4 => Some(data.arch),
         8 | 12 => Some(half(data.instruction_pointer, high)),
