@@ -6,6 +6,7 @@ pub(crate) mod table;
 
 use syscalls::Sysno;
 
+use crate::rules::namespace_flags;
 use table::{Kind, arguments};
 
 /// Longest text shown of one argument, in characters.
@@ -39,6 +40,12 @@ impl Call {
     /// `None` for numbers that are no call of this architecture.
     pub fn sysno(&self) -> Option<Sysno> {
         Sysno::new(usize::try_from(self.number).ok()?)
+    }
+
+    /// Whether it would make a namespace, which no profile can allow.
+    pub fn makes_namespace(&self) -> bool {
+        let flags = self.sysno().and_then(namespace_flags);
+        flags.is_some_and(|flags| self.args[0] & flags != 0)
     }
 
     /// The call's name, or its number when it has none.

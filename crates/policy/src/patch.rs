@@ -75,7 +75,10 @@ fn sort<'a>(missing: &[&'a Observed]) -> (Plain<'a>, Shaped<'a>, Unwritten<'a>) 
             other.entry(reason.to_owned()).or_default().push(seen);
             continue;
         };
-        if let Some(danger) = danger(call) {
+        if seen.call.makes_namespace() {
+            let reason = "# No rule can allow this: namespaces are the sandbox's to make.\n";
+            other.entry(reason.to_owned()).or_default().push(seen);
+        } else if let Some(danger) = danger(call) {
             other.entry(dangerous(call, danger)).or_default().push(seen);
         } else if telling(call).is_empty() {
             plain.entry(Class::of(call)).or_default().entry(call).or_default().push(seen);
@@ -177,8 +180,10 @@ fn sets_hint(text: &mut String, missing: &[&Observed]) {
         let Some(Ok(rules)) = sets.get(name) else { continue };
         let allows = |seen: &Observed| {
             rules.iter().any(|rule| {
-                seen.call.sysno().is_some_and(|call| rule.syscalls.contains(&call))
-                    && rule.conditions.iter().all(|condition| condition.holds(&seen.call.args))
+                seen.call.sysno().is_some_and(|call| {
+                    rule.syscalls.contains(&call)
+                        && rule.conditions_of(call).iter().all(|condition| condition.holds(&seen.call.args))
+                })
             })
         };
         let covered: std::collections::BTreeSet<Shape> =

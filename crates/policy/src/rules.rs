@@ -1,5 +1,6 @@
 //! Seccomp rules as a policy states them, and their validation. Compiling them to BPF is the sandbox's part.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -46,6 +47,36 @@ pub struct Rule {
     pub conditions: Vec<Condition>,
     pub why: String,
     pub origin: Origin,
+}
+
+impl Rule {
+    /// What must hold for this call: the rule's conditions, and for calls that can make namespaces that they make
+    /// none. A user namespace gives its maker all capabilities within it, so namespaces are the sandbox's to make.
+    pub fn conditions_of(&self, call: Sysno) -> Cow<'_, [Condition]> {
+        let Some(mask) = namespace_flags(call) else { return Cow::Borrowed(&self.conditions) };
+        let excluded = |condition: &Condition| match condition.comparison {
+            Comparison::MaskedEq(own) if condition.index == 0 => {
+                own & mask == mask && condition.value & mask == 0
+            }
+            Comparison::Eq => condition.index == 0 && condition.value & mask == 0,
+            _ => false,
+        };
+        if self.conditions.iter().any(excluded) {
+            return Cow::Borrowed(&self.conditions);
+        }
+        let none = Condition { index: 0, wide: false, comparison: Comparison::MaskedEq(mask), value: 0 };
+        Cow::Owned(self.conditions.iter().copied().chain([none]).collect())
+    }
+}
+
+/// The flags of the call's first argument that make namespaces (linux/sched.h). CLONE_NEWTIME lies where clone has
+/// the exit signal, so only unshare takes it.
+pub(crate) fn namespace_flags(call: Sysno) -> Option<u64> {
+    match call {
+        Sysno::clone => Some(0x7e02_0000),
+        Sysno::unshare => Some(0x7e02_0080),
+        _ => None,
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

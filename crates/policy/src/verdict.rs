@@ -106,7 +106,7 @@ pub(crate) const WRITE_AND_EXECUTE: Condition =
 pub(crate) fn space_of<'r>(call: Sysno, rules: impl Iterator<Item = &'r Rule>) -> Space {
     let mut space = Space::none();
     for rule in rules.filter(|rule| rule.syscalls.contains(&call)) {
-        space.join(Space::of(&rule.conditions).unwrap_or_else(Space::everything));
+        space.join(Space::of(&rule.conditions_of(call)).unwrap_or_else(Space::everything));
     }
     space
 }
@@ -135,7 +135,8 @@ impl Seccomp {
         if let Some(denial) = self.deny.iter().find(|denial| denial.syscalls.contains(&number)) {
             return Verdict::Denied(denial);
         }
-        let holds = |rule: &Rule| rule.conditions.iter().all(|condition| condition.holds(&call.args));
+        let holds =
+            |rule: &Rule| rule.conditions_of(number).iter().all(|condition| condition.holds(&call.args));
         if let Some(rule) = always().iter().find(|rule| rule.syscalls.contains(&number) && holds(rule)) {
             return Verdict::Always(rule);
         }
@@ -145,7 +146,8 @@ impl Seccomp {
         }
         let mut near: Vec<NearMiss<'_>> = named()
             .map(|rule| {
-                let failed = rule.conditions.iter().filter(|condition| !condition.holds(&call.args));
+                let conditions = rule.conditions_of(number);
+                let failed = conditions.iter().filter(|condition| !condition.holds(&call.args));
                 NearMiss { call: number, rule, failed: failed.copied().collect() }
             })
             .collect();
@@ -204,7 +206,8 @@ impl fmt::Display for Verdict<'_> {
 impl fmt::Display for NearMiss<'_> {
     /// `policies/sets/network.toml:9 allows it only when domain is AF_INET`.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wanted = self.failed.iter().map(|one| phrase::condition(self.call, one, &self.rule.conditions));
+        let all = self.rule.conditions_of(self.call);
+        let wanted = self.failed.iter().map(|one| phrase::condition(self.call, one, &all));
         let wanted: Vec<String> = wanted.collect();
         write!(out, "{} allows it only when {}", self.rule.origin, wanted.join(" and "))
     }

@@ -114,11 +114,11 @@ fn number(call: Sysno) -> u32 {
 /// Adds a rule for those of its calls that are wanted: an unconditional one swallows the others of its call.
 fn allow(leaves: &mut BTreeMap<u32, Leaf>, rule: &Rule, wanted: impl Fn(Sysno) -> bool) {
     for call in rule.syscalls.iter().copied().filter(|call| wanted(*call)) {
-        if rule.conditions.is_empty() {
+        let alternative: Vec<Condition> = rule.conditions_of(call).into_owned();
+        if alternative.is_empty() {
             leaves.insert(number(call), Leaf::Allow);
             continue;
         }
-        let alternative: Vec<Condition> = rule.conditions.clone();
         match leaves.get_mut(&number(call)) {
             Some(Leaf::Allow) => {}
             Some(Leaf::AllowIf(alternatives)) => alternatives.push(alternative),

@@ -121,11 +121,11 @@ impl Reference {
 fn add(rules: &mut BTreeMap<i64, Vec<SeccompRule>>, rule: &Rule) {
     for call in &rule.syscalls {
         let number = i64::from(call.id());
-        if rule.conditions.is_empty() {
+        let conditions: Vec<SeccompCondition> = rule.conditions_of(*call).iter().map(condition).collect();
+        if conditions.is_empty() {
             rules.insert(number, Vec::new());
             continue;
         }
-        let conditions = rule.conditions.iter().map(condition).collect();
         let alternative = SeccompRule::new(conditions).expect("conditions");
         match rules.get_mut(&number) {
             Some(alternatives) if alternatives.is_empty() => {}
@@ -247,4 +247,34 @@ fn every_comparison_in_both_widths_does_what_the_reference_does() {
     let policy =
         Policy::parse("test", &text, &orama_policy::Sets::none()).unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert!(compare(&policy) > 4000);
+}
+
+#[test]
+fn a_rule_without_conditions_makes_processes_but_no_namespaces() {
+    let text = "version = 1\nname = \"x\"\nbinary = \"/x\"\nuser = { uid = 7000 }\n[seccomp]\nmode = \"enforce\"\n\
+                [[seccomp.allow]]\nsyscalls = [\"clone\", \"unshare\"]\nwhy = \"test\"\n";
+    let policy = Policy::parse("test", text, &orama_policy::Sets::none()).unwrap();
+    assert!(compare(&policy) > 3000);
+    let filter = Filter::compile(&policy.seccomp).unwrap();
+    let answer = |call: Sysno, flags: i32| {
+        let args = [flags as u64, 0, 0, 0, 0, 0];
+        ours(&filter, &SeccompData { number: call.id(), arch: X86_64, instruction_pointer: 0, args })
+    };
+    let namespaces = [
+        libc::CLONE_NEWNS,
+        libc::CLONE_NEWCGROUP,
+        libc::CLONE_NEWUTS,
+        libc::CLONE_NEWIPC,
+        libc::CLONE_NEWUSER,
+        libc::CLONE_NEWPID,
+        libc::CLONE_NEWNET,
+    ];
+    for flag in namespaces {
+        assert_eq!(answer(Sysno::clone, flag | libc::SIGCHLD), Answer::Refuse, "clone {flag:#x}");
+        assert_eq!(answer(Sysno::unshare, flag), Answer::Refuse, "unshare {flag:#x}");
+    }
+    // CLONE_NEWTIME of linux/sched.h: in clone these bits are the exit signal.
+    assert_eq!(answer(Sysno::unshare, 0x80), Answer::Refuse);
+    assert_eq!(answer(Sysno::clone, libc::SIGCHLD), Answer::Allow);
+    assert_eq!(answer(Sysno::unshare, libc::CLONE_FILES), Answer::Allow);
 }

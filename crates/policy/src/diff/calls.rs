@@ -76,7 +76,7 @@ fn one_way(changes: &mut Changes, from: &Seccomp, to: &Seccomp, direction: Direc
                 known.join(space.clone());
             }
             // Too complex to decide counts as different: a difference too many is looked at, one too few is not.
-            let space = Space::of(&rule.conditions);
+            let space = Space::of(&rule.conditions_of(*call));
             if !space.as_ref().is_some_and(|space| space.is_covered_by(&known)) {
                 beyond.push(*call);
                 told.extend(space.map(|space| (*call, space)));
@@ -91,7 +91,7 @@ fn one_way(changes: &mut Changes, from: &Seccomp, to: &Seccomp, direction: Direc
 
 fn phrased(calls: &[Sysno], rule: &Rule) -> String {
     let names: Vec<&str> = calls.iter().map(|call| call.name()).collect();
-    let when = calls.first().and_then(|call| phrase::conditions(*call, &rule.conditions));
+    let when = calls.first().and_then(|call| phrase::conditions(*call, &rule.conditions_of(*call)));
     let when = when.map(|when| format!(" when {when}")).unwrap_or_default();
     format!("{}{when}", names.join(" "))
 }

@@ -105,7 +105,7 @@ fn judged(spec: &Spec, call: Sysno) -> (Answer, Vec<RuleExplanation>) {
         (false, false) => Answer::Sometimes,
     };
     let explained = rules.iter().map(|rule| RuleExplanation {
-        when: phrase::conditions(call, &rule.conditions),
+        when: phrase::conditions(call, &rule.conditions_of(call)),
         why: rule.why.clone(),
         origin: rule.origin.to_string(),
         set: rule.origin.set.clone(),

@@ -183,7 +183,7 @@ pub(super) fn calls(spec: &Spec) -> Vec<Section> {
 
 fn allowed(rule: &Rule) -> Line {
     let calls: Vec<&str> = rule.syscalls.iter().map(|call| call.name()).collect();
-    let when = rule.syscalls.first().and_then(|call| phrase::conditions(*call, &rule.conditions));
+    let when = rule.syscalls.first().and_then(|call| phrase::conditions(*call, &rule.conditions_of(*call)));
     let when = when.map(|when| format!(" when {when}")).unwrap_or_default();
     Line {
         text: format!("  {}{when}", calls.join(" ")),

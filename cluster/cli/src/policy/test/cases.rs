@@ -1,6 +1,6 @@
 //! What is tried: every call number there is, the edges of every argument rule, and the ways around the filter.
 
-use orama_policy::{Call, Comparison, Condition, Policy, Rule, Sysno, Verdict, always};
+use orama_policy::{Call, Comparison, Condition, Policy, Sysno, Verdict, always};
 use orama_sandbox::trial::{Attempt, Did};
 
 /// Numbers behind the last call that are tried too: a newer kernel has calls there.
@@ -44,7 +44,7 @@ pub fn of(policy: &Policy) -> Vec<Case> {
     }
     for rule in policy.seccomp.allow.iter().chain(always()) {
         for call in &rule.syscalls {
-            for args in edges(rule) {
+            for args in edges(&rule.conditions_of(*call)) {
                 cases.push(native(policy, "argument rules, at their edges", call.id() as u32, args));
             }
         }
@@ -75,13 +75,13 @@ fn native(policy: &Policy, class: &'static str, number: u32, args: [u64; 6]) -> 
 }
 
 /// Arguments that just match a rule, and for each of its conditions some that just do and some that just do not.
-fn edges(rule: &Rule) -> Vec<[u64; 6]> {
+fn edges(conditions: &[Condition]) -> Vec<[u64; 6]> {
     let mut matching = [0; 6];
-    for condition in &rule.conditions {
+    for condition in conditions {
         matching[usize::from(condition.index)] = holding(condition);
     }
     let mut all = vec![matching];
-    for condition in &rule.conditions {
+    for condition in conditions {
         for value in around(condition) {
             let mut args = matching;
             args[usize::from(condition.index)] = value;
