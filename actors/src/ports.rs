@@ -79,6 +79,7 @@ pub struct Usage {
     pub pids: Option<u64>,
     /// Of the data volume, by the service's uid.
     pub disk_bytes: Option<u64>,
+    pub disk_limit_bytes: Option<u64>,
     /// Processes that the kernel killed because memory was full, since its box was made.
     pub oom_kills: u64,
     /// Processes that could not be made because it has as many as it may.

@@ -123,10 +123,11 @@ fn services(page: &mut Page, services: &BTreeMap<String, ServiceStatus>) {
 
 fn boxes(page: &mut Page, usage: &BTreeMap<String, Usage>) {
     type Gauge = (&'static str, &'static str, fn(&Usage) -> Option<u64>);
-    let gauges: [Gauge; 3] = [
+    let gauges: [Gauge; 4] = [
         ("orama_service_memory_bytes", "Memory of its control group.", |usage| usage.memory_bytes),
         ("orama_service_processes", "Processes and threads.", |usage| usage.pids),
         ("orama_service_disk_bytes", "What its uid owns on the data volume.", |usage| usage.disk_bytes),
+        ("orama_service_disk_limit_bytes", "What its uid may own there.", |usage| usage.disk_limit_bytes),
     ];
     for (family, help, value) in gauges {
         page.family(family, "gauge", help);

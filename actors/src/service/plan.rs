@@ -93,11 +93,7 @@ impl ServicePlan {
             stop_signal: policy.stop.signal.number(),
             reload_signal: policy.reload.map(|signal| signal.number()),
             uid: policy.uid,
-            limits: Limits {
-                memory_bytes: policy.cgroup.memory_bytes,
-                pids: policy.cgroup.pids,
-                disk_bytes: policy.filesystem.disk_bytes,
-            },
+            limits: Limits { memory_bytes: policy.cgroup.memory_bytes, pids: policy.cgroup.pids },
             readiness,
             liveness,
             seccomp: match policy.seccomp.mode {

@@ -8,11 +8,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::quota::{Dqblk, QuotaType, QuotaValidFlags, quotactl_get, quotactl_set};
 use nix::sys::stat::{major, minor};
+use nix::sys::statvfs::statvfs;
 
 /// The unit of block limits in quotactl(2) (QIF_DQBLKSIZE).
 const UNIT_BYTES: u64 = 1024;
 /// ext4 has an inode for every 16 KiB; twice as many for its share, so that empty files cannot use up everybody's.
 const BYTES_PER_INODE: u64 = 8192;
+/// Of the whole file system, in percent, for a service whose profile names no limit: one that runs wild shall not
+/// fill the volume for all others.
+const SHARE_PERCENT: u64 = 80;
 /// Room for the folders of a service with a small limit.
 const INODES_MIN: u64 = 1024;
 
@@ -20,6 +24,8 @@ const INODES_MIN: u64 = 1024;
 pub struct Account {
     device: PathBuf,
     uid: i32,
+    /// All blocks of the file system.
+    size_bytes: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,15 +58,18 @@ impl Account {
         let number = format!("{}:{}", major(device), minor(device));
         let device = source_of(&mounts, &number).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         let uid = i32::try_from(uid).map_err(|error| failed(io::Error::other(error)))?;
-        Ok(Self { device: device.into(), uid })
+        let size = statvfs(path).map_err(|errno| failed(errno.into()))?;
+        let size_bytes = size.blocks().saturating_mul(size.fragment_size());
+        Ok(Self { device: device.into(), uid, size_bytes })
     }
 
-    /// Sets the limit; `None` takes an earlier one away.
+    /// Sets the limit of the profile, or [`SHARE_PERCENT`] of the file system.
     pub fn limit(&self, bytes: Option<u64>) -> Result<(), QuotaError> {
         let mut record = Dqblk::default();
-        // 0 is no limit.
-        record.set_blocks_hard_limit(bytes.map_or(0, |bytes| (bytes / UNIT_BYTES).max(1)));
-        record.set_inodes_hard_limit(bytes.map_or(0, |bytes| (bytes / BYTES_PER_INODE).max(INODES_MIN)));
+        let most = bytes.unwrap_or(self.size_bytes / 100 * SHARE_PERCENT);
+        // 0 would be no limit.
+        record.set_blocks_hard_limit((most / UNIT_BYTES).max(1));
+        record.set_inodes_hard_limit((most / BYTES_PER_INODE).max(INODES_MIN));
         let fields = QuotaValidFlags::QIF_LIMITS;
         match quotactl_set(QuotaType::USRQUOTA, &self.device, self.uid, &record, fields) {
             Ok(()) => Ok(()),
@@ -73,9 +82,10 @@ impl Account {
         }
     }
 
-    /// Bytes that the uid owns, when they are counted.
-    pub fn used(&self) -> Option<u64> {
-        quotactl_get(QuotaType::USRQUOTA, &self.device, self.uid).ok()?.occupied_space()
+    /// Bytes that the uid owns and may own, when they are counted.
+    pub fn used(&self) -> Option<(u64, u64)> {
+        let record = quotactl_get(QuotaType::USRQUOTA, &self.device, self.uid).ok()?;
+        Some((record.occupied_space()?, record.blocks_hard_limit()?.saturating_mul(UNIT_BYTES)))
     }
 }
 

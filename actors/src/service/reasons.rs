@@ -10,7 +10,6 @@ use crate::ports::{Exit, Usage};
 pub struct Limits {
     pub memory_bytes: Option<u64>,
     pub pids: Option<u64>,
-    pub disk_bytes: Option<u64>,
 }
 
 /// A process that was killed for a system call.
@@ -118,7 +117,7 @@ pub fn walls(limits: &Limits, before: &Usage, now: &Usage, output_closed: bool) 
     if kills > 0 {
         walls.push(Wall::Memory { kills });
     }
-    if let (Some(limit), Some(used)) = (limits.disk_bytes, now.disk_bytes) {
+    if let (Some(limit), Some(used)) = (now.disk_limit_bytes, now.disk_bytes) {
         // The kernel refuses the block that would pass the limit: what is used stays up to a block below it.
         if used.saturating_add(DISK_SLACK_BYTES) > limit {
             walls.push(Wall::Disk { limit });
@@ -144,7 +143,7 @@ fn mebibytes(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { memory_bytes: Some(64 << 20), pids: Some(16), disk_bytes: Some(8 << 20) };
+    const LIMITS: Limits = Limits { memory_bytes: Some(64 << 20), pids: Some(16) };
 
     fn check(exit: Exit, after: Usage, kill: Option<&str>, last_words: &str, expect: &str) {
         let kill = kill.map(|text| Kill { text: text.into() });
@@ -190,7 +189,8 @@ mod tests {
     fn walls_are_told_since_the_start_of_this_run() {
         let before = Usage { forks_refused: 5, ..Usage::default() };
         assert!(walls(&LIMITS, &before, &before, false).is_empty());
-        let now = Usage { forks_refused: 9, disk_bytes: Some((8 << 20) - 4096), ..before };
+        let disk = Usage { disk_limit_bytes: Some(8 << 20), ..before };
+        let now = Usage { forks_refused: 9, disk_bytes: Some((8 << 20) - 4096), ..disk };
         let told: Vec<String> = walls(&LIMITS, &before, &now, true).iter().map(ToString::to_string).collect();
         assert_eq!(
             told,

@@ -130,11 +130,13 @@ impl Child for Confined {
 
     fn usage(&self) -> Usage {
         let cgroup = self.running.cgroup();
+        let disk = self.account.as_ref().and_then(Account::used);
         let number = |file| read(cgroup.path(), file)?.trim().parse().ok();
         Usage {
             memory_bytes: cgroup.memory_bytes(),
             pids: number("pids.current").or_else(|| u64::try_from(cgroup.pids().ok()?.len()).ok()),
-            disk_bytes: self.account.as_ref().and_then(Account::used),
+            disk_bytes: disk.map(|(used, _)| used),
+            disk_limit_bytes: disk.map(|(_, limit)| limit),
             oom_kills: read(cgroup.path(), "memory.events").map_or(0, |text| counter(&text, "oom_kill")),
             forks_refused: read(cgroup.path(), "pids.events").map_or(0, |text| counter(&text, "max")),
         }

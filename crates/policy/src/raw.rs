@@ -217,7 +217,7 @@ pub(crate) struct Filesystem {
     /// Size of the private /tmp in bytes. Default 67108864.
     #[schemars(range(min = 4096, max = 1_099_511_627_776_u64))]
     pub tmp_bytes: Option<Spanned<i64>>,
-    /// Most that its user may own on the data volume, in bytes; without this field all there is.
+    /// Most that its user may own on the data volume, in bytes; without this field 80 % of it.
     #[schemars(range(min = 65_536, max = 1_125_899_906_842_624_u64))]
     pub disk_bytes: Option<Spanned<i64>>,
     /// Nodes in /dev; without this field all five.

@@ -124,7 +124,7 @@ pub struct Filesystem {
     /// Beyond what every service sees (its binary, libraries when dynamic, the public part of /etc).
     pub readable: Vec<PathBuf>,
     pub tmp_bytes: u64,
-    /// Most that its uid may own on the data volume; `None` = all there is. Enforced on nodes, by a quota.
+    /// Most that its uid may own on the data volume; `None` = 80 % of it. Enforced on nodes, by a quota.
     pub disk_bytes: Option<u64>,
     pub devices: Vec<Device>,
 }
