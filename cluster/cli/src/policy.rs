@@ -11,6 +11,8 @@ use crate::connection::Connection;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 
+#[cfg(feature = "sandbox")]
+mod bounded_patch;
 mod check;
 mod diff;
 mod explain;

@@ -13,6 +13,7 @@ use orama_sandbox::{Seen, Watcher};
 use serde_json::json;
 
 use super::SetsFrom;
+use super::bounded_patch;
 use super::recording::{self, Recording, Shared};
 use super::run::{self, Place};
 use super::session::{Session, Setup, need_root};
@@ -112,8 +113,6 @@ fn record(
         // The patch goes there.
         stdout_to_stderr: true,
     };
-    let session = Session::prepare(&setup)?;
-    run::warn(&setup, session.prepared().fence(), output);
     let shared = Shared::new(recording.into());
     let sink = {
         let shared = Arc::clone(&shared);
@@ -127,6 +126,11 @@ fn record(
     let watcher = Watcher::start_tracing(sink)
         .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the watcher: {error}")))?;
     for run in 1..=runs {
+        // Anew each time: some kernels kill what is started in a cgroup that has been killed once.
+        let session = Session::prepare(&setup)?;
+        if run == 1 {
+            run::warn(&setup, session.prepared().fence(), output);
+        }
         let end = session.run(&watcher, &|step| output.progress(&format!("orama: {step}")))?;
         output.progress(&format!(
             "orama: run {run} of {runs}: {} {} after {:.1} s",
@@ -173,7 +177,10 @@ fn sort(policy: &Policy, baseline: Option<&Policy>, recording: &Recording) -> (V
 
 fn report(policy: &Policy, baseline: Option<&Policy>, recording: &Recording, output: &Output) -> ExitCode {
     let (wanted, left_out) = sort(policy, baseline, recording);
-    let patch = patch(policy, &wanted);
+    let patch = match baseline {
+        Some(baseline) => bounded_patch::within(policy, baseline, &wanted),
+        None => patch(policy, &wanted),
+    };
     let kinds = recording.observed().count();
     let in_anyway: Vec<&str> =
         always().iter().flat_map(|rule| &rule.syscalls).map(|call| call.name()).collect();
