@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use orama_policy::{Mode, Policy, Sets, Variables, load_dir};
+use orama_policy::{Policy, Sets, Variables, load_dir};
 use tempfile::TempDir;
 
 fn policy(name: &str, uid: u32, extra: &str) -> String {
@@ -149,15 +149,4 @@ fn every_set_we_ship_is_good_and_used_by_nobody_is_fine() {
         let rules = sets.get(name).expect("listed").unwrap_or_else(|reason| panic!("{reason}"));
         assert!(!rules.is_empty(), "{name}");
     }
-}
-
-#[test]
-fn the_example_of_the_documentation_is_good() {
-    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/policies.md");
-    let text = fs::read_to_string(docs).expect("docs/policies.md");
-    let (_, rest) = text.split_once("```toml\n# A complete example").expect("the example");
-    let (example, _) = rest.split_once("```").expect("its end");
-    let sets = Sets::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../policies/sets"));
-    let policy = Policy::parse("example", example, &sets).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(policy.seccomp.mode, Mode::Enforce);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jsonschema::Validator;
-use orama_policy::{Policy, Sets, schema};
+use orama_policy::{Mode, Policy, Sets, Source, lint, schema};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -56,6 +56,38 @@ fn every_profile_in_use_and_the_documented_one_validate() {
         }
     }
     assert!(count >= 2, "only {count} profiles found: this test looks in the wrong place");
+}
+
+/// Every section, in force, and nothing for `check` to say; and every field of the schema has its place in the text.
+#[test]
+fn the_documentation_is_complete() {
+    let document = fs::read_to_string(root().join("docs/policies.md")).expect("docs/policies.md");
+    let head = "```toml\n# A complete example: every section, most fields.\n";
+    let (_, rest) = document.split_once(head).expect("the example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let policy =
+        Policy::parse("example", example, &Sets::builtin()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(policy.seccomp.mode, Mode::Enforce);
+    let source = Source {
+        file: "example".to_owned(),
+        bytes: example.as_bytes().to_vec(),
+        sets: Sets::builtin(),
+        set: None,
+    };
+    let warnings: Vec<_> = lint(&[source]).into_iter().filter(|one| one.code != "errno").collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    let example = to_json(example);
+    assert!(validator().is_valid(&example));
+    let schema = schema();
+    for field in schema["properties"].as_object().expect("properties").keys() {
+        assert!(example.get(field).is_some(), "the example has no `{field}`");
+    }
+    let definitions = schema["definitions"].as_object().expect("definitions");
+    let fields = definitions.values().filter_map(|definition| definition["properties"].as_object());
+    for field in fields.flat_map(|fields| fields.keys()) {
+        let named = [format!("`{field}`"), format!("[[seccomp.{field}]]")];
+        assert!(named.iter().any(|name| document.contains(name.as_str())), "nothing is said of `{field}`");
+    }
 }
 
 #[test]
