@@ -18,20 +18,23 @@ const PROFILES_LIMIT_BYTES: u64 = 64 * 1024;
 const KEY_LIMIT_BYTES: u64 = 4 * 1024;
 const CA_LIMIT_BYTES: u64 = 256 * 1024;
 
+/// What the help calls these flags.
+pub const HEADING: &str = "Gateway";
+
 /// Flags that every command takes. A flag wins over --env, --env over the environment variables.
 #[derive(Args, Clone, Default)]
 pub struct Connection {
     /// URL of the gateway, for example https://gateway.example.com [env: ORAMA_GATEWAY].
-    #[arg(long, global = true, value_name = "URL", help_heading = "Gateway")]
+    #[arg(long, global = true, value_name = "URL", help_heading = HEADING)]
     gateway: Option<String>,
     /// PEM file with the CA that signed the gateway's certificate [env: ORAMA_CA; default: the system's CAs].
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Gateway")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     ca: Option<PathBuf>,
     /// File with the admin API key [env: ORAMA_API_KEY_FILE].
-    #[arg(long, global = true, value_name = "FILE", help_heading = "Gateway")]
+    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING)]
     api_key_file: Option<PathBuf>,
     /// Profile of ~/.config/orama/config.toml: section [env.NAME] with gateway, ca, api_key_file.
-    #[arg(long, global = true, value_name = "NAME", help_heading = "Gateway")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = HEADING)]
     env: Option<String>,
 }
 

@@ -16,7 +16,7 @@ mod text;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::output::Output;
 
@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         eprintln!("error: a TLS provider was installed twice");
         return ExitCode::FAILURE;
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let output = Output::new(cli.json);
     match run(cli, &output) {
         Ok(code) => code,
@@ -64,6 +64,25 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// The command line, with what is about the gateway out of the help of commands that have no use for one.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let about_gateway: Vec<clap::Arg> = command
+        .get_arguments()
+        .filter(|argument| argument.get_help_heading() == Some(connection::HEADING))
+        .map(|argument| argument.clone().hide(true))
+        .collect();
+    command.mut_subcommand("policy", |policy| {
+        let hidden = |sub: clap::Command| match sub.get_name() {
+            "learn" => sub,
+            _ => sub.args(&about_gateway),
+        };
+        let names: Vec<String> = policy.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+        // `learn` asks one for what a node has refused. The group's own list must not hide it there.
+        names.into_iter().fold(policy, |policy, name| policy.mut_subcommand(name, hidden))
+    })
 }
 
 fn run(cli: Cli, output: &Output) -> Result<ExitCode, failure::Failure> {

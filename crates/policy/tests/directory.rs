@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use orama_policy::{Policy, Sets, Variables, load_dir};
+use orama_policy::{Sets, Variables, load_dir};
 use tempfile::TempDir;
 
 fn policy(name: &str, uid: u32, extra: &str) -> String {
