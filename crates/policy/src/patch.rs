@@ -20,7 +20,7 @@ pub struct Observed {
 
 /// Different calls shown as evidence for one rule.
 const EXAMPLES: usize = 3;
-/// A set is worth a mention when it would allow at least this many of the missing calls.
+/// A set is worth a mention when it would allow at least this many of the missing calls, or all it has.
 const SET_WORTH: usize = 2;
 
 /// Begins the `why` of a rule that nobody has explained yet; `check` warns of it.
@@ -188,9 +188,10 @@ fn sets_hint(text: &mut String, missing: &[&Observed]) {
         };
         let covered: std::collections::BTreeSet<Shape> =
             missing.iter().filter(|seen| allows(seen)).map(|seen| seen.call.shape()).collect();
-        if covered.len() >= SET_WORTH {
+        let calls: usize = rules.iter().map(|rule| rule.syscalls.len()).sum();
+        if covered.len() >= SET_WORTH.min(calls) {
             let _never_fails =
-                writeln!(text, "# The set `{name}` would allow {} of these calls.", covered.len());
+                writeln!(text, "# The set `{name}` would allow {} of the calls below.", covered.len());
         }
     }
     if !text.is_empty() {

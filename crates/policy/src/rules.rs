@@ -13,6 +13,10 @@ use crate::{names, raw};
 
 /// Longest `why` in bytes: a sentence, not a chapter.
 const MAX_WHY: usize = 400;
+/// Most rules of a kind in one file; the real ones have fewer than fifty.
+const MAX_RULES: usize = 512;
+/// Most conditions of a rule: all six arguments from both sides, and some.
+const MAX_CONDITIONS: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seccomp {
@@ -161,10 +165,13 @@ pub(crate) fn allow(
     set: Option<&str>,
     entries: &[Spanned<raw::Allow>],
 ) -> Vec<Rule> {
+    too_many(report, entries, MAX_RULES, "rules");
     entries
         .iter()
+        .take(MAX_RULES)
         .map(|entry| {
             let table = entry.get_ref();
+            too_many(report, &table.arguments, MAX_CONDITIONS, "`arguments`");
             Rule {
                 syscalls: calls(report, &table.syscalls, entry.span()),
                 conditions: table.arguments.iter().filter_map(|a| condition(report, a)).collect(),
@@ -176,8 +183,10 @@ pub(crate) fn allow(
 }
 
 pub(crate) fn deny(report: &mut Report<'_>, entries: &[Spanned<raw::Deny>]) -> Vec<Denial> {
+    too_many(report, entries, MAX_RULES, "denials");
     entries
         .iter()
+        .take(MAX_RULES)
         .map(|entry| {
             let table = entry.get_ref();
             for name in &table.syscalls {
@@ -195,6 +204,12 @@ pub(crate) fn deny(report: &mut Report<'_>, entries: &[Spanned<raw::Deny>]) -> V
             }
         })
         .collect()
+}
+
+fn too_many<T>(report: &mut Report<'_>, list: &[Spanned<T>], most: usize, what: &str) {
+    if let Some(extra) = list.get(most) {
+        report.add(extra.span(), format!("more than {most} {what}"));
+    }
 }
 
 fn origin(report: &Report<'_>, set: Option<&str>, at: usize) -> Origin {

@@ -101,23 +101,30 @@ pub fn always() -> &'static [Rule] {
 pub(crate) const WRITE_AND_EXECUTE: Condition =
     Condition { index: 2, wide: false, comparison: Comparison::MaskedEq(6), value: 6 };
 
-/// The arguments with which these rules allow a call. A rule too complex to decide counts as allowing all: what is
-/// said of a profile may be too much, never too little.
-pub(crate) fn space_of<'r>(call: Sysno, rules: impl Iterator<Item = &'r Rule>) -> Space {
+/// The arguments with which these rules allow a call. Rules too complex or too many to decide are left out: what is
+/// said to be allowed already surely is.
+pub(crate) fn surely<'r>(call: Sysno, rules: impl Iterator<Item = &'r Rule>) -> Space {
+    /// More alternatives of one call than any profile has.
+    const MOST: usize = 64;
     let mut space = Space::none();
-    for rule in rules.filter(|rule| rule.syscalls.contains(&call)) {
-        space.join(Space::of(&rule.conditions_of(call)).unwrap_or_else(Space::everything));
+    for rule in rules.filter(|rule| rule.syscalls.contains(&call)).take(MOST) {
+        if let Some(more) = Space::of(&rule.conditions_of(call)) {
+            space.join(more);
+        }
     }
     space
 }
 
-/// The policy allows the call with some of these arguments.
+/// The policy may allow the call with some of these arguments: what cannot be decided counts.
 pub(crate) fn may(seccomp: &Seccomp, call: Sysno, arguments: &Space) -> bool {
     if seccomp.deny.iter().any(|denial| denial.syscalls.contains(&call)) {
         return false;
     }
-    let allowed = space_of(call, seccomp.allow.iter().chain(always()));
-    allowed.cut(arguments).is_none_or(|both| !both.is_empty())
+    let mut rules = seccomp.allow.iter().chain(always()).filter(|rule| rule.syscalls.contains(&call));
+    rules.any(|rule| {
+        let both = Space::of(&rule.conditions_of(call)).and_then(|space| space.cut(arguments));
+        both.is_none_or(|both| !both.is_empty())
+    })
 }
 
 impl Seccomp {

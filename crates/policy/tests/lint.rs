@@ -224,3 +224,21 @@ fn odd_files() {
     };
     assert_eq!(short(&lint(&[set])), ["2:8 invalid"]);
 }
+
+/// Many rules for one call, each as hard to compare as they come: an answer, and soon.
+#[test]
+fn hard_rules_are_compared_in_bounded_time() {
+    let hard: String = (0..128)
+        .map(|at| {
+            let arguments = format!(
+                "{{ index = 0, op = \"ne\", value = {at} }}, {{ index = 1, op = \"lt\", value = 99{at} }}"
+            );
+            rule(&format!("syscalls = [\"fsync\"]\narguments = [{arguments}]"))
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    found(&format!("{GOOD}{hard}"));
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    let many = rule("syscalls = [\"fsync\"]").repeat(513);
+    assert_eq!(found(&format!("{GOOD}{many}")), ["1549:1 invalid"]);
+}

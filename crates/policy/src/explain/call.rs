@@ -12,7 +12,7 @@ use crate::names::errno_name;
 use crate::phrase;
 use crate::rules::Rule;
 use crate::space::Space;
-use crate::verdict::{always, space_of};
+use crate::verdict::{always, surely};
 use crate::{Policy, Spec};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +98,7 @@ fn judged(spec: &Spec, call: Sysno) -> (Answer, Vec<RuleExplanation>) {
     }
     let rules: Vec<&Rule> =
         always().iter().chain(&spec.seccomp.allow).filter(|rule| rule.syscalls.contains(&call)).collect();
-    let everything = Space::everything().is_covered_by(&space_of(call, rules.iter().copied()));
+    let everything = Space::everything().is_covered_by(&surely(call, rules.iter().copied()));
     let answer = match (rules.is_empty(), everything) {
         (true, _) => Answer::Never,
         (false, true) => Answer::Always,

@@ -8,7 +8,7 @@ use crate::patch::UNEXPLAINED;
 use crate::raw;
 use crate::rules::{Rule, Sysno};
 use crate::space::Space;
-use crate::verdict::{WRITE_AND_EXECUTE, space_of};
+use crate::verdict::{WRITE_AND_EXECUTE, surely};
 
 /// Calls that mean very different things by their arguments, and what the argument decides.
 const MANY_FACES: [(Sysno, &str); 6] = [
@@ -59,8 +59,12 @@ fn unused_sets(list: &mut Findings<'_>, profile: &Profile<'_>) {
 }
 
 fn is_covered<'r>(call: Sysno, rule: &Rule, by: impl Iterator<Item = &'r Rule>) -> bool {
-    let Some(space) = Space::of(&rule.conditions) else { return false };
-    space.is_covered_by(&space_of(call, by))
+    let by: Vec<&Rule> = by.filter(|other| other.syscalls.contains(&call)).collect();
+    if by.iter().any(|other| other.conditions.is_empty() || other.conditions == rule.conditions) {
+        return true;
+    }
+    let space = Space::of(&rule.conditions_of(call));
+    space.is_some_and(|space| space.is_covered_by(&surely(call, by.into_iter())))
 }
 
 /// Calls of a rule that other rules allow already. Of two equal rules the second is told.
@@ -78,9 +82,8 @@ fn shadowed(list: &mut Findings<'_>, rules: &[Rule], at: usize, entry: &Spanned<
             continue;
         }
         // What comes later and says the same is itself the one too many.
-        let earlier = others.iter().filter(|(index, other)| {
-            *index < at || Space::of(&other.conditions) != Space::of(&rule.conditions)
-        });
+        let earlier =
+            others.iter().filter(|(index, other)| *index < at || other.conditions != rule.conditions);
         let earlier: Vec<&Rule> = earlier.map(|(_, other)| *other).collect();
         if is_covered(*call, rule, earlier.iter().copied()) {
             let origin = earlier.iter().find(|other| is_covered(*call, rule, std::iter::once(**other)));

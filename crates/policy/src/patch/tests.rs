@@ -42,7 +42,10 @@ fn the_patch_is_as_documented() {
     let text = patch(&parse(PROFILE), &calls);
     assert_eq!(
         text,
-        r##"# 2 × openat(AT_FDCWD, "/etc/hosts", O_RDONLY)
+        r##"# The set `interfaces` would allow 1 of the calls below.
+# Add a set to `sets` in [seccomp] and learn again, and fewer rules are left to explain.
+
+# 2 × openat(AT_FDCWD, "/etc/hosts", O_RDONLY)
 [[seccomp.allow]]
 syscalls = ["openat"]
 why = "learned: to open and look at files"
@@ -93,5 +96,5 @@ fn sets_that_would_help_are_named() {
     let calls =
         [Sysno::bind, Sysno::listen, Sysno::accept4, Sysno::getsockname].map(|call| seen(call, &[], 1));
     let text = patch(&parse(PROFILE), &calls);
-    assert!(text.starts_with("# The set `network` would allow 4 of these calls.\n"), "{text}");
+    assert!(text.starts_with("# The set `network` would allow 4 of the calls below.\n"), "{text}");
 }

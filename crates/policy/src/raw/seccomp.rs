@@ -27,9 +27,11 @@ pub(crate) struct Seccomp {
     pub sets: Vec<Text>,
     /// Single rules.
     #[serde(default)]
+    #[schemars(length(max = 512))]
     pub allow: Vec<Spanned<Allow>>,
     /// Calls that fail quietly in both modes. They win over allow.
     #[serde(default)]
+    #[schemars(length(max = 512))]
     pub deny: Vec<Spanned<Deny>>,
 }
 
@@ -44,6 +46,7 @@ pub(crate) struct Allow {
     pub why: Text,
     /// All must hold. Several rules for one call are alternatives; one without arguments allows it always.
     #[serde(default)]
+    #[schemars(length(max = 16))]
     pub arguments: Vec<Spanned<Argument>>,
 }
 
