@@ -59,16 +59,17 @@ pub fn fetch(
     BASE64.decode(share).map_err(|_| FetchError::Answer { address, path, body: share.to_owned() })
 }
 
-/// Gives the guardian bytes to keep under this name for this identity.
+/// Gives the guardian bytes to keep under this name for this identity; each version is greater than the one before.
 pub fn store(
     network: &Namespace,
     address: SocketAddr,
     identity: &str,
     name: &str,
+    version: u64,
     bytes: &[u8],
 ) -> Result<Stored, FetchError> {
     let token = open_session(network, address, identity)?;
-    let body = serde_json::json!({ "share": BASE64.encode(bytes), "version": 1 }).to_string();
+    let body = serde_json::json!({ "share": BASE64.encode(bytes), "version": version }).to_string();
     ask(network, address, "PUT", &format!("/v2/vault/secrets/{name}"), &token, &body)
 }
 

@@ -2,6 +2,7 @@
 //! any number of times on the same node.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use qemu_tests::dns::{self, Over};
@@ -20,6 +21,9 @@ pub const ROWS: usize = 20;
 const FILE_BYTES: usize = 600_000;
 /// Whose secret the guardian keeps: any 64 hexadecimal digits.
 const IDENTITY: &str = "5e0000000000000000000000000000000000000000000000000000000000005e";
+
+/// How often the secret has been stored.
+static STORED: AtomicU64 = AtomicU64::new(0);
 
 /// The node as a member of the overlay reaches it.
 pub struct Node<'a> {
@@ -209,7 +213,10 @@ pub fn coredns(node: &Node<'_>) {
 
 pub fn guardian(node: &Node<'_>) {
     let (network, address) = (node.network, node.at(7500));
-    guardian_client::store(network, address, IDENTITY, "load", b"a share").or_fail();
+    let version = STORED.fetch_add(1, Ordering::Relaxed) + 1;
+    guardian_client::store(network, address, IDENTITY, "load", version, b"a share").or_fail();
+    let again = guardian_client::store(network, address, IDENTITY, "load", version, b"a share");
+    assert!(again.is_err(), "the guardian took version {version} twice");
     keeps(node);
     assert!(guardian_client::fetch(network, address, IDENTITY, "nothing").is_err());
     node.expect(404, 7500, "GET", "/nowhere", "", b"");
