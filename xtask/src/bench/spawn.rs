@@ -90,6 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<(), SpawnError> {
     setup::ensure()?;
     let workspace = Workspace::find()?;
     let bench = build_bench(&workspace)?;
+    busy();
     let place = Place::new()?;
     let cgroup = cgroup_base()?;
     let mut missed = spawns(arguments.rounds, &bench, &place, &cgroup)?;
@@ -97,6 +98,16 @@ pub fn run(arguments: &Arguments) -> Result<(), SpawnError> {
         missed.extend(throughput(&workspace, &bench, &place, &cgroup)?);
     }
     if missed.is_empty() { Ok(()) } else { Err(SpawnError::Missed(missed.join("; "))) }
+}
+
+/// Whatever else wants the CPUs delays most who hands over most between threads and processes.
+fn busy() {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if load > cpus as f64 {
+        println!("note: the machine is busy (load {load:.1} on {cpus} CPUs): measure again when it is quiet");
+    }
 }
 
 /// As shipped: in release mode.
