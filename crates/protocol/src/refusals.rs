@@ -32,13 +32,13 @@ pub struct Refusal {
     pub args: [u64; 6],
     /// The first call in words: `socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, 0)`.
     pub call: String,
-    /// What became of the last one: `ran` (audit mode), `killed`, or `errno 1`.
+    /// What became of the last one: `ran` (audit mode), `killed`, or `errno EPERM`.
     pub action: String,
     pub count: u64,
     /// RFC 3339, UTC.
     pub first_seen: String,
     pub last_seen: String,
-    /// The line of the profile that decided, as `file:line`, with a word about it; none: nothing names the call.
+    /// The line of the profile that names the call and did not allow it, as `file:line`; none: no line names it.
     pub rule: Option<String>,
     /// TOML that would allow this kind, for the end of the profile.
     pub patch: String,
