@@ -33,11 +33,11 @@ struct Run {
 #[test]
 fn seven_enforced_services_work_restart_reload_and_stop_without_a_refusal() {
     let mut run = Run::start();
-    run.step("load", |node| load::everything(node));
+    run.step("load", load::everything);
     run.restarts_with_data();
     run.reload();
     run.twins_fail_in_their_boxes();
-    run.step("load again", |node| load::everything(node));
+    run.step("load again", load::everything);
     run.stops();
 }
 
@@ -114,7 +114,7 @@ impl Run {
     /// CoreDNS is the one that can.
     fn reload(&mut self) {
         self.scenario.operator.command(&self.node.node_id, "reload", Some("coredns")).or_fail();
-        self.step("load after the reload", |node| load::coredns(node));
+        self.step("load after the reload", load::coredns);
         let refused = self.scenario.operator.command(&self.node.node_id, "reload", Some("rqlite"));
         assert!(refused.is_err(), "{refused:?}");
     }

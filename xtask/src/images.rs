@@ -161,7 +161,7 @@ fn small_policies(workspace: &Workspace, artifacts: &Artifacts, name: &str) -> R
 fn replace_folder(from: &Path, to: &Path) -> Result<(), ImagesError> {
     match fs::remove_dir_all(to) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(ImagesError::File { path: to.to_owned(), source });
+            Err(ImagesError::File { path: to.to_owned(), source })
         }
         _ => copy_folder(from, to),
     }
