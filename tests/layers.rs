@@ -28,8 +28,15 @@ const UNSAFE_FILES: [&str; 19] = [
 ];
 
 /// Workspace crates that programs around the node may use.
-const FOR_CLUSTER: [&str; 6] =
-    ["orama-http", "orama-protocol", "orama-keyshare", "orama-mesh", "orama-policy", "orama-sandbox"];
+const FOR_CLUSTER: [&str; 7] = [
+    "orama-http",
+    "orama-protocol",
+    "orama-keyshare",
+    "orama-mesh",
+    "orama-policy",
+    "orama-sandbox",
+    "orama-wallet",
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {

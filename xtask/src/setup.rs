@@ -18,7 +18,7 @@ pub struct Arguments {
 }
 
 /// What running a node and a cluster needs, beside what building an image needs.
-const RUNTIME_PACKAGES: [&str; 8] = [
+const RUNTIME_PACKAGES: [&str; 9] = [
     "qemu-system-x86", // the virtual machines
     "ovmf",            // their firmware
     "curl",            // requests that the orama command would never send, and what the demo tells to try
@@ -27,6 +27,7 @@ const RUNTIME_PACKAGES: [&str; 8] = [
     "cryptsetup-bin",  // opens headers that a test cut out of a disk
     "fdisk",           // sfdisk reads the partition tables of images
     "python3",         // docs/tools: rebuilding a volume key with a separate program
+    "python3-venv",    // other wallets, which crates/wallet is tested against
 ];
 
 /// What compiling the workspace needs: SQLite and rqlite are C.

@@ -1,5 +1,6 @@
 //! Keystore files, Web3 Secret Storage version 3: a secret key under a password. Reading costs at most 512 MiB and
 //! seconds, whatever the file asks for; writing uses the cost that wallets use. Owns no file: bytes in, text out.
+//! For the operator's machine, not for a node: scrypt leaves its working memory as it was when it is done.
 
 mod cost;
 mod format;

@@ -142,6 +142,20 @@ fn what_is_no_keystore() {
     }
 }
 
+/// Whatever stands at any place: an error or a keystore, never a panic.
+#[test]
+fn no_byte_of_a_file_is_trusted() {
+    let text = cheap().to_string().into_bytes();
+    for at in 0..text.len() {
+        for byte in *b"\0\"{}[],:0129aFz\x80\xff" {
+            let mut changed = text.clone();
+            changed[at] = byte;
+            let _ = Keystore::parse(&changed);
+        }
+        assert!(Keystore::parse(&text[..at]).is_err(), "cut at {at}");
+    }
+}
+
 #[test]
 fn what_is_not_supported_is_named() {
     for (path, value, shown) in [
