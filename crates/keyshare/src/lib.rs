@@ -16,10 +16,11 @@ mod page;
 mod shamir;
 mod text;
 mod threshold;
+mod weighted;
 
 pub use envelope::{ENVELOPE_VERSION, EncodeEnvelopeError, Envelope, EnvelopeError, digest, secret_name};
 pub use holders::{Digest, DigestError, Holder, ShareSet, ShareSetError};
 pub use key::{KEY_BYTES, KeyError, VolumeKey};
-pub use shamir::{CombineError, Share, SplitError, combine, split};
+pub use shamir::{CombineError, Share, SplitError, combine, split, split_with};
 pub use text::{NODE_ID_LIMIT, TEXT_LIMIT, is_node_id, printable};
 pub use threshold::{GUARDIANS_MAX, K_MIN, Threshold, ThresholdError};

@@ -1,12 +1,14 @@
 //! Split a volume key into shares and put it together again: one polynomial over GF(256) for each of the
 //! 32 bytes, all evaluated at the same points x = 1..=N, the key at x = 0.
 
+use rand_core::TryCryptoRng;
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::field::{inverse, mul};
+use crate::field::{Interpolation, Point};
 use crate::key::{KEY_BYTES, KeyError, VolumeKey};
 use crate::threshold::{K_MIN, Threshold};
+use crate::weighted::WeightedSum;
 
 /// Why a key was not split.
 #[derive(Debug, thiserror::Error)]
@@ -68,67 +70,82 @@ impl Drop for Share {
 }
 
 /// Splits the key into N shares at x = 1..=N, any K of which give it back.
+pub fn split(key: &VolumeKey, threshold: Threshold) -> Result<Vec<Share>, SplitError> {
+    split_with(key, threshold, &mut getrandom::SysRng).map_err(SplitError::Random)
+}
+
+/// [`split`] with randomness from elsewhere, for simulations that are to be repeated. Whoever knows the
+/// generator's output and one share knows the key.
 ///
 /// All coefficients, the top one included, are uniformly random bytes, zero included. Drawing the top one
 /// again when it is zero would tell K-1 guardians together one value that each key byte does not have.
-pub fn split(key: &VolumeKey, threshold: Threshold) -> Result<Vec<Share>, SplitError> {
+pub fn split_with<R: TryCryptoRng + ?Sized>(
+    key: &VolumeKey,
+    threshold: Threshold,
+    random: &mut R,
+) -> Result<Vec<Share>, R::Error> {
     let degree = usize::from(threshold.k()) - 1;
     let mut coefficients = Zeroizing::new(vec![0; degree * KEY_BYTES]);
-    getrandom::fill(&mut coefficients).map_err(SplitError::Random)?;
-    Ok((1..=threshold.n()).filter_map(|x| evaluate(key, &coefficients, x)).collect())
+    random.try_fill_bytes(&mut coefficients)?;
+    Ok(evaluate_all(key, &coefficients, threshold.n()))
 }
 
-/// The share at x by Horner's rule, highest coefficients first. None at x = 0.
-fn evaluate(key: &VolumeKey, coefficients: &[u8], x: u8) -> Option<Share> {
+/// The shares at 1..=n, from the coefficients of x¹, x² and so on.
+fn evaluate_all(key: &VolumeKey, coefficients: &[u8], n: u8) -> Vec<Share> {
+    let (rows, _) = coefficients.as_chunks();
+    let mut sum = WeightedSum::new();
+    (1..=n).filter_map(|x| evaluate(key, rows, x, &mut sum)).collect()
+}
+
+/// The share at x. None at x = 0.
+fn evaluate(key: &VolumeKey, rows: &[[u8; KEY_BYTES]], x: u8, sum: &mut WeightedSum) -> Option<Share> {
     let mut share = Share::zeroed(x)?;
-    for row in coefficients.chunks_exact(KEY_BYTES).chain([key.expose().as_slice()]) {
-        for (value, coefficient) in share.bytes.iter_mut().zip(row) {
-            *value = mul(*value, x) ^ coefficient;
-        }
+    let mut power = Point::ONE;
+    for row in rows {
+        power = power.times(Point(x));
+        sum.add(power, row);
     }
+    // Last, so that the key by itself never stands outside its page.
+    sum.add(Point::ONE, key.expose());
+    sum.take(&mut share.bytes);
     Some(share)
 }
 
 /// Puts the key together from at least `k` shares with different points. More than `k` are checked
 /// against each other, so that a share of another split is noticed.
 pub fn combine<'a>(shares: impl IntoIterator<Item = &'a Share>, k: u8) -> Result<VolumeKey, CombineError> {
-    let shares: Vec<&Share> = shares.into_iter().collect();
+    combine_all(&shares.into_iter().collect::<Vec<_>>(), k)
+}
+
+fn combine_all(shares: &[&Share], k: u8) -> Result<VolumeKey, CombineError> {
     if k < K_MIN {
         return Err(CombineError::Threshold { needed: k });
     }
-    for (index, share) in shares.iter().enumerate() {
-        if shares[..index].iter().any(|earlier| earlier.x == share.x) {
+    let mut seen = [false; 256];
+    for share in shares {
+        if std::mem::replace(&mut seen[usize::from(share.x)], true) {
             return Err(CombineError::SamePoint { x: share.x });
         }
     }
     let Some((used, spare)) = shares.split_at_checked(usize::from(k)) else {
         return Err(CombineError::TooFew { found: shares.len(), needed: k });
     };
+    let interpolation = Interpolation::new(used.iter().map(|share| Point(share.x)).collect());
+    let mut sum = WeightedSum::new();
+    let mut value_at = |at: Point, value: &mut [u8; KEY_BYTES]| {
+        interpolation.weights(at).zip(used).for_each(|(weight, share)| sum.add(weight, &share.bytes));
+        sum.take(value);
+    };
     for share in spare {
         let mut expected = Zeroizing::new([0; KEY_BYTES]);
-        interpolate(used, share.x, &mut expected);
+        value_at(Point(share.x), &mut expected);
         if !bool::from(expected.ct_eq(share.bytes())) {
             return Err(CombineError::Inconsistent { x: share.x });
         }
     }
     let mut key = VolumeKey::zeroed().map_err(CombineError::Key)?;
-    interpolate(used, 0, key.bytes_mut());
+    value_at(Point::ZERO, key.bytes_mut());
     Ok(key)
-}
-
-/// Lagrange: the value at `at` of the polynomials through `shares`, whose points differ. Points are public,
-/// values are not.
-fn interpolate(shares: &[&Share], at: u8, value: &mut [u8; KEY_BYTES]) {
-    value.fill(0);
-    for share in shares {
-        let mut weight = 1;
-        for other in shares.iter().filter(|other| other.x != share.x) {
-            weight = mul(weight, mul(at ^ other.x, inverse(share.x ^ other.x)));
-        }
-        for (sum, byte) in value.iter_mut().zip(share.bytes.iter()) {
-            *sum ^= mul(weight, *byte);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -148,7 +165,7 @@ mod tests {
                 .filter(|&byte| {
                     let at = |x: usize| shares[x - 1].bytes[byte];
                     let key = key.expose()[byte];
-                    at(2) == key ^ mul(key ^ at(1), 2)
+                    at(2) == key ^ Point(key ^ at(1)).times(Point(2)).0
                 })
                 .count();
         }
