@@ -5,6 +5,7 @@
 mod actors;
 mod samples;
 mod spawn;
+mod unlock;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ enum What {
     },
     /// Starts in the sandbox against a bare process and other sandboxes; throughput of services inside and outside.
     Spawn(spawn::Arguments),
+    /// Splitting and combining volume keys against vsss-rs; fails when an aim is missed.
+    Unlock(unlock::Arguments),
     /// Memory of idle ServiceActors; exit code 1 when one takes more than 30 kB.
     Actors {
         /// How many.
@@ -57,6 +60,8 @@ pub enum BenchError {
     Workspace(#[from] WorkspaceError),
     #[error(transparent)]
     Spawn(#[from] spawn::SpawnError),
+    #[error(transparent)]
+    Unlock(#[from] unlock::UnlockError),
     #[error(transparent)]
     Actors(#[from] actors::ActorsError),
     #[error("preparing the image")]
@@ -105,6 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<(), BenchError> {
     match &arguments.what {
         What::Boot { runs } => boot(*runs),
         What::Spawn(arguments) => Ok(spawn::run(arguments)?),
+        What::Unlock(arguments) => Ok(unlock::run(arguments)?),
         What::Actors { count } => Ok(actors::run(&Workspace::find()?, *count)?),
     }
 }

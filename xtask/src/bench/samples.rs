@@ -26,6 +26,24 @@ pub fn median(samples: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// Prints an aim and whether it was met; a miss joins the others.
+pub fn aim(missed: &mut Vec<String>, words: String, met: bool) {
+    println!("{}: {words}", if met { "met" } else { "MISSED" });
+    if !met {
+        missed.push(words);
+    }
+}
+
+/// Whatever else wants the CPUs delays most who hands over most between threads and processes.
+pub fn busy() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default();
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    if load > cpus as f64 {
+        println!("note: the machine is busy (load {load:.1} on {cpus} CPUs): measure again when it is quiet");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::samples::{line, median};
+use super::samples::{aim, busy, line, median};
 use crate::image::{self, ImageError};
 use crate::setup::{self, SetupError};
 use crate::workspace::{Workspace, WorkspaceError, cargo};
@@ -100,16 +100,6 @@ pub fn run(arguments: &Arguments) -> Result<(), SpawnError> {
     if missed.is_empty() { Ok(()) } else { Err(SpawnError::Missed(missed.join("; "))) }
 }
 
-/// Whatever else wants the CPUs delays most who hands over most between threads and processes.
-fn busy() {
-    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f64 = load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    if load > cpus as f64 {
-        println!("note: the machine is busy (load {load:.1} on {cpus} CPUs): measure again when it is quiet");
-    }
-}
-
 /// As shipped: in release mode.
 fn build_bench(workspace: &Workspace) -> Result<PathBuf, SpawnError> {
     let mut build = cargo();
@@ -195,13 +185,6 @@ fn spawn_table(output: &str) -> Vec<String> {
     let words = format!("bubblewrap {ratio:.2} × ours, aim at least {AGAINST_BUBBLEWRAP:.1}");
     aim(&mut missed, words, ratio >= AGAINST_BUBBLEWRAP);
     missed
-}
-
-fn aim(missed: &mut Vec<String>, words: String, met: bool) {
-    println!("{}: {words}", if met { "met" } else { "MISSED" });
-    if !met {
-        missed.push(words);
-    }
 }
 
 fn samples(output: &str) -> BTreeMap<String, Vec<f64>> {

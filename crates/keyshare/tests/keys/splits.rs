@@ -1,8 +1,11 @@
 //! Splitting and combining.
 
-use orama_keyshare::{CombineError, Share, Threshold, VolumeKey, combine, split};
+use std::convert::Infallible;
+
+use orama_keyshare::{CombineError, KEY_BYTES, Share, Threshold, VolumeKey, combine, split, split_with};
 use proptest::prelude::*;
 use proptest::sample::subsequence;
+use rand_core::{TryCryptoRng, TryRng};
 
 fn key(bytes: [u8; 32]) -> VolumeKey {
     VolumeKey::from_slice(&bytes).unwrap()
@@ -73,6 +76,67 @@ fn one_share_less_says_nothing_about_the_key() {
     }
 }
 
+/// Coefficients that are known.
+struct Fixed<'a>(&'a [u8]);
+
+impl TryRng for Fixed<'_> {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        unimplemented!("split fills bytes")
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        unimplemented!("split fills bytes")
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        bytes.copy_from_slice(self.0);
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for Fixed<'_> {}
+
+/// Two shares of 3 of 3 say nothing at all: for each of the 256 values of a key byte, the 65536 polynomials with
+/// that constant term give each of the 65536 pairs of values at x = 1 and x = 2 exactly once.
+#[test]
+fn every_pair_of_shares_fits_every_key_byte_exactly_once() {
+    let threshold = Threshold::from_parts(3, 3).unwrap();
+    let mut seen = vec![[0u64; 65536 / 64]; KEY_BYTES];
+    for first in (0..=255u8).step_by(KEY_BYTES) {
+        // 32 key bytes at a time, each with the same polynomial but for the constant term.
+        let key = key(std::array::from_fn(|place| first + place as u8));
+        seen.iter_mut().for_each(|pairs| pairs.fill(0));
+        let mut coefficients = [0; 2 * KEY_BYTES];
+        for pair in 0..=u16::MAX {
+            let [one, two] = pair.to_le_bytes();
+            coefficients[..KEY_BYTES].fill(one);
+            coefficients[KEY_BYTES..].fill(two);
+            let Ok(shares) = split_with(&key, threshold, &mut Fixed(&coefficients));
+            for (place, pairs) in seen.iter_mut().enumerate() {
+                let values = [shares[0].bytes()[place], shares[1].bytes()[place]];
+                let index = usize::from(u16::from_le_bytes(values));
+                let bit = 1 << (index % 64);
+                assert_eq!(pairs[index / 64] & bit, 0, "key byte {first} + {place}: {values:?} again");
+                pairs[index / 64] |= bit;
+            }
+        }
+    }
+}
+
+/// The product by carry-less multiplication and long division by 0x11b, a bit at a time.
+fn schoolbook(a: u8, b: u8) -> u8 {
+    let mut product =
+        (0..8).filter(|bit| b >> bit & 1 == 1).fold(0u16, |sum, bit| sum ^ (u16::from(a) << bit));
+    for bit in (8..16).rev() {
+        if product >> bit & 1 == 1 {
+            product ^= 0x11b << (bit - 8);
+        }
+    }
+    product as u8
+}
+
 #[test]
 fn the_same_key_never_splits_the_same_way() {
     let key = VolumeKey::generate().unwrap();
@@ -109,6 +173,50 @@ proptest! {
         prop_assert_eq!(found.expose(), &bytes);
         let fewer = &chosen[..usize::from(threshold.k()) - 1];
         prop_assert!(combine(fewer.iter().copied(), threshold.k()).is_err());
+    }
+
+    /// Every byte of every share, by Horner's rule with schoolbook products.
+    #[test]
+    fn shares_are_the_values_of_the_polynomials(
+        bytes in any::<[u8; 32]>(),
+        (n, coefficients) in (3usize..=60).prop_flat_map(|n| {
+            let degree = usize::from(Threshold::for_guardians(n).unwrap().k()) - 1;
+            (Just(n), prop::collection::vec(any::<u8>(), degree * KEY_BYTES))
+        }),
+    ) {
+        let threshold = Threshold::for_guardians(n).unwrap();
+        let Ok(shares) = split_with(&key(bytes), threshold, &mut Fixed(&coefficients));
+        for (x, share) in (1..=threshold.n()).zip(&shares) {
+            prop_assert_eq!(share.x(), x);
+            for (place, byte) in bytes.iter().enumerate() {
+                let rows = coefficients.chunks_exact(KEY_BYTES).rev();
+                let expected = rows.fold(0, |value, row| schoolbook(value ^ row[place], x)) ^ byte;
+                prop_assert_eq!(share.bytes()[place], expected);
+            }
+        }
+    }
+
+    /// Whatever lies at K points is on some polynomials, and `combine` gives their values at 0.
+    #[test]
+    fn the_key_is_the_value_at_zero(
+        (points, values) in subsequence((1..=255u8).collect::<Vec<_>>(), 3..=40)
+            .prop_shuffle()
+            .prop_flat_map(|points| {
+                let values = prop::collection::vec(any::<[u8; 32]>(), points.len());
+                (Just(points), values)
+            }),
+    ) {
+        let inverse = |a: u8| (1..=255).find(|b| schoolbook(a, *b) == 1).unwrap();
+        let shares: Vec<_> =
+            points.iter().zip(&values).map(|(x, bytes)| Share::new(*x, bytes).unwrap()).collect();
+        let mut expected = [0; 32];
+        for (x, value) in points.iter().zip(&values) {
+            let others = points.iter().filter(|m| *m != x);
+            let weight = others.fold(1, |weight, m| schoolbook(weight, schoolbook(*m, inverse(x ^ m))));
+            expected.iter_mut().zip(value).for_each(|(sum, byte)| *sum ^= schoolbook(weight, *byte));
+        }
+        let found = combine(&shares, points.len() as u8).unwrap();
+        prop_assert_eq!(found.expose(), &expected);
     }
 
     #[test]
