@@ -7,9 +7,10 @@ use orama_protocol::agent::{GuardianStatus, UnlockStatus};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::envelope::{Envelope, digest};
+use crate::envelope::{KeptEnvelope, OpenError, digest};
 use crate::holders::{Holder, ShareSet};
 use crate::key::VolumeKey;
+use crate::seal::ShareSeal;
 use crate::shamir::{CombineError, Share, combine};
 use crate::text::printable;
 
@@ -105,6 +106,7 @@ pub struct Collector {
     set: ShareSet,
     volume: [u8; 16],
     node_id: String,
+    seal: Option<ShareSeal>,
     verdicts: Vec<Verdict>,
     shares: Vec<Share>,
 }
@@ -113,7 +115,12 @@ impl Collector {
     /// Every holder starts as asked.
     pub fn new(set: ShareSet, volume: [u8; 16], node_id: String) -> Self {
         let verdicts = vec![Verdict::Asked; set.holders().len()];
-        Self { set, volume, node_id, verdicts, shares: Vec::new() }
+        Self { set, volume, node_id, seal: None, verdicts, shares: Vec::new() }
+    }
+
+    /// The same, for shares that are sealed to their owner; older ones are taken as before.
+    pub fn sealed_to(self, seal: ShareSeal) -> Self {
+        Self { seal: Some(seal), ..self }
     }
 
     pub fn set(&self) -> &ShareSet {
@@ -167,23 +174,27 @@ impl Collector {
     /// the rest finds the most telling reason, and guards against a header that contradicts itself.
     fn judge(&self, holder: &Holder, bytes: &[u8]) -> Result<Share, Verdict> {
         let envelope =
-            Envelope::decode(bytes).map_err(|error| Verdict::Malformed(printable(&error.to_string())))?;
-        if envelope.generation != self.set.generation() {
-            return Err(Verdict::WrongGeneration { found: envelope.generation });
+            KeptEnvelope::decode(bytes).map_err(|error| Verdict::Malformed(printable(&error.to_string())))?;
+        if envelope.generation() != self.set.generation() {
+            return Err(Verdict::WrongGeneration { found: envelope.generation() });
         }
         if !bool::from(digest(bytes).ct_eq(&holder.digest.0)) {
             return Err(Verdict::WrongDigest);
         }
-        let contradiction = if envelope.volume != self.volume {
+        let contradiction = if envelope.volume() != self.volume {
             "its share is of another volume"
-        } else if envelope.node_id != self.node_id {
+        } else if envelope.node_id() != self.node_id {
             "its share is of another node"
-        } else if envelope.share.x() != holder.x {
+        } else if envelope.x() != holder.x {
             "its share has another point"
-        } else if envelope.threshold != self.set.threshold() {
+        } else if envelope.threshold() != self.set.threshold() {
             "its share has another threshold"
         } else {
-            return Ok(envelope.share);
+            match envelope.open(self.seal.as_ref()) {
+                Ok(envelope) => return Ok(envelope.share),
+                Err(OpenError::OtherKey) => "its share is sealed to another key",
+                Err(OpenError::Sealed) => "its share is sealed and there is no key to open it",
+            }
         };
         Err(Verdict::Malformed(contradiction.into()))
     }

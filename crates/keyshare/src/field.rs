@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     /// Schoolbook: carry-less product, then long division by 0x11b. Shares nothing with the tables.
-    pub(crate) fn reference(a: u8, b: u8) -> u8 {
+    fn reference(a: u8, b: u8) -> u8 {
         let mut product: u16 = 0;
         for bit in 0..8 {
             if b >> bit & 1 == 1 {

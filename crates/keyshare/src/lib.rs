@@ -13,14 +13,19 @@ mod field;
 mod holders;
 mod key;
 mod page;
+mod seal;
 mod shamir;
 mod text;
 mod threshold;
 mod weighted;
 
-pub use envelope::{ENVELOPE_VERSION, EncodeEnvelopeError, Envelope, EnvelopeError, digest, secret_name};
+pub use envelope::{
+    ENVELOPE_VERSION, EncodeEnvelopeError, Envelope, EnvelopeError, KeptEnvelope, OpenError, digest,
+    secret_name,
+};
 pub use holders::{Digest, DigestError, Holder, ShareSet, ShareSetError};
 pub use key::{KEY_BYTES, KeyError, VolumeKey};
+pub use seal::ShareSeal;
 pub use shamir::{CombineError, Share, SplitError, combine, split, split_with};
 pub use text::{NODE_ID_LIMIT, TEXT_LIMIT, is_node_id, printable};
 pub use threshold::{GUARDIANS_MAX, K_MIN, Threshold, ThresholdError};
