@@ -1,6 +1,6 @@
 //! Sums of secret 32-byte blocks with PUBLIC weights in GF(256): all that splitting and combining do to
-//! secrets. Constant time in the blocks: they are only ever XORed, shifted and masked as whole words, in a
-//! sequence and at addresses that the weights alone decide.
+//! secrets. Constant time in the blocks: whole words of them are XORed, shifted, masked and multiplied by a
+//! constant, in a sequence and at addresses that the weights alone decide.
 
 use zeroize::Zeroize;
 
