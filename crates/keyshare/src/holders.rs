@@ -12,7 +12,7 @@ use crate::text::is_node_id;
 use crate::threshold::{Threshold, ThresholdError};
 
 /// SHA-256 of an encoded envelope; 64 lowercase hex characters in text and JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Digest(pub [u8; 32]);
 
@@ -59,7 +59,7 @@ impl From<Digest> for String {
 }
 
 /// One guardian and the share it keeps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Holder {
     pub node_id: String,
@@ -89,7 +89,7 @@ pub enum ShareSetError {
 }
 
 /// One split: its generation, its threshold and its N holders, all different.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Record", into = "Record")]
 pub struct ShareSet {
     generation: u64,

@@ -12,6 +12,7 @@ mod envelope;
 mod field;
 mod holders;
 mod key;
+pub mod lifecycle;
 mod page;
 mod seal;
 mod shamir;

@@ -17,7 +17,7 @@ pub enum ThresholdError {
 }
 
 /// K of N. Parsed: 3 ≤ K ≤ N, and K < N as soon as N ≥ 4, so that one dead guardian is survivable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Threshold {
     k: u8,
     n: u8,
