@@ -8,6 +8,7 @@ pub mod enroll;
 pub mod gateway;
 pub mod guardian;
 pub mod mesh_control;
+pub mod peers;
 mod redacted;
 pub mod refusals;
 
