@@ -41,7 +41,7 @@ pub fn fetch_all(
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let identity = identity(&text(&early_state["wireguard"]["private_key"]));
     let volume = text(&early_state["volume_uuid"]).replace('-', "");
-    let name = format!("luks-{volume}-g{}", early_state["shares"]["generation"]);
+    let name = format!("luks-{volume}-g{}", early_state["custody"]["shares"]["generation"]);
     guardians.iter().map(|address| fetch(network, *address, &identity, &name)).collect()
 }
 

@@ -1,5 +1,5 @@
-//! The volume key rebuilt outside the product: any three shares, as guardians hand them out, and a separate
-//! program (docs/tools/combine_shares.py) give the key that opens the header; any two do not.
+//! The volume key rebuilt outside the product: any three shares, as guardians hand them out, and a separate program
+//! (docs/tools/combine_shares.py) with the owner's WireGuard key give the key that opens the header; any two do not.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -21,16 +21,20 @@ fn any_three_shares_open_the_header_and_any_two_do_not() {
     let state = header.early_state().or_fail();
     let shares = fetch(&mut scenario, &state, &folder);
     assert_eq!(shares.len(), 5);
+    let owner = folder.join("wireguard.key");
+    std::fs::write(&owner, state["wireguard"]["private_key"].as_str().expect("text")).or_fail();
 
     for trio in [[0, 1, 2], [2, 3, 4], [0, 2, 4], [4, 1, 3]] {
-        let key = combine(&trio.map(|index| shares[index].clone()));
+        let key = combine(&trio.map(|index| shares[index].clone()), Some(&owner));
         assert!(
             header.opens_with(&key.expect("three shares make a key")).or_fail(),
             "{trio:?} does not open it"
         );
     }
+    // Guardians' disks alone say nothing: the shares are sealed to their owner.
+    assert!(combine(&[0, 1, 2].map(|index| shares[index].clone()), None).is_none());
     for pair in [[0, 1], [3, 4]] {
-        let key = combine(&pair.map(|index| shares[index].clone()));
+        let key = combine(&pair.map(|index| shares[index].clone()), Some(&owner));
         // The tool says no; should it ever answer with bytes, they must not be the key.
         if let Some(key) = key {
             assert!(!header.opens_with(&key).or_fail(), "two shares opened the header");
@@ -51,10 +55,14 @@ fn fetch(scenario: &mut Scenario, state: &serde_json::Value, folder: &Path) -> V
 }
 
 /// Runs the tool; none when it refuses.
-fn combine(shares: &[PathBuf]) -> Option<Vec<u8>> {
+fn combine(shares: &[PathBuf], owner: Option<&Path>) -> Option<Vec<u8>> {
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/tools/combine_shares.py");
-    let output: Output =
-        Command::new("python3").arg(tool).arg("--raw").args(shares).output().expect("python3");
+    let mut command = Command::new("python3");
+    command.arg(tool).arg("--raw").args(shares);
+    if let Some(key) = owner {
+        command.arg("--wireguard-key").arg(key);
+    }
+    let output: Output = command.output().expect("python3");
     if !output.status.success() {
         return None;
     }

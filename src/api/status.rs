@@ -44,6 +44,8 @@ fn to_wire(node: &Node, state: NodeStatus, update: String) -> Status {
         slot: node.slot.into(),
         wireguard: state.wireguard,
         unlock: state.unlock,
+        peers_revision: 0,
+        custody: None,
         alarms: state.alarms,
         services: state.services,
         agent: AgentStatus {

@@ -10,7 +10,9 @@ mod unlock;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use orama_keyshare::{CombineError, Envelope, EnvelopeError, combine};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use orama_keyshare::{CombineError, Envelope, EnvelopeError, ShareSeal, combine};
 use qemu_tests::artifacts::Image;
 use qemu_tests::disk::{DiskError, Header};
 use qemu_tests::guardian_client::{FetchError, fetch_all};
@@ -76,6 +78,8 @@ pub enum BenchError {
     Machine(#[from] MachineError),
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error("the header's early state is not as documented")]
+    EarlyState,
     #[error("cutting out the header")]
     Disk(#[from] DiskError),
     #[error("fetching shares")]
@@ -167,9 +171,11 @@ fn floor(scenario: &mut Scenario, built: &Built, node: &Enrolled) -> Result<Path
     let folder = scenario.cluster.folder().to_owned();
     let header = Header::cut_out(&scenario.machine.disk(), &folder.join("header"))?;
     let guardians: Vec<_> = scenario.cluster.guardians().iter().map(|guardian| guardian.socket()).collect();
+    let state = header.early_state()?;
+    let seal = share_seal(&state).ok_or(BenchError::EarlyState)?;
     let mut envelopes = Vec::new();
-    for bytes in fetch_all(scenario.network(), &guardians, &header.early_state()?)? {
-        envelopes.push(Envelope::decode(&bytes)?);
+    for bytes in fetch_all(scenario.network(), &guardians, &state)? {
+        envelopes.push(Envelope::decode_sealed(&bytes, &seal)?);
     }
     let needed = envelopes.first().map_or(0, |envelope| envelope.threshold.k());
     let key = combine(envelopes.iter().map(|envelope| &envelope.share), needed)?;
@@ -179,6 +185,13 @@ fn floor(scenario: &mut Scenario, built: &Built, node: &Enrolled) -> Result<Path
     let initrd = folder.join("floor-initrd");
     image::floor_initrd(&built.options, &key_file, &initrd)?;
     Ok(initrd)
+}
+
+/// What opens the shares of the node whose header this is.
+fn share_seal(early_state: &serde_json::Value) -> Option<ShareSeal> {
+    let key = STANDARD.decode(early_state["wireguard"]["private_key"].as_str()?).ok()?;
+    let volume = u128::from_str_radix(&early_state["volume_uuid"].as_str()?.replace('-', ""), 16).ok()?;
+    Some(ShareSeal::new(&key.try_into().ok()?, volume.to_be_bytes()))
 }
 
 fn switch_off(scenario: &mut Scenario, node: &Enrolled) -> Result<(), BenchError> {

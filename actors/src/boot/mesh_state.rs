@@ -43,6 +43,9 @@ pub(crate) fn peer_states(config: &WgConfig) -> Vec<PeerState> {
         endpoint: peer.endpoint.map(|endpoint| endpoint.to_string()),
         allowed_ips: peer.allowed_ips.iter().map(ToString::to_string).collect(),
         keepalive_seconds: peer.keepalive_seconds,
+        node_id: None,
+        guardian: false,
+        leaving: false,
     };
     config.peers.iter().map(state).collect()
 }

@@ -8,7 +8,7 @@ use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use orama_keyshare::collector::{Collector, Refusal};
-use orama_keyshare::{VolumeKey, secret_name};
+use orama_keyshare::{ShareSeal, ShareSet, VolumeKey, secret_name};
 use orama_mesh::PrivateKey;
 use orama_protocol::agent::UnlockStatus;
 use orama_volume::{DataVolume, EarlyState, OpenError};
@@ -37,19 +37,22 @@ pub(super) struct Gathering {
 impl Gathering {
     /// Returns when the volume is open.
     pub async fn run(&self, state: &EarlyState) {
-        let identity = loop {
-            match PrivateKey::from_base64(state.wireguard.private_key.expose()) {
-                Ok(key) => break orama_mesh::identity(&key),
+        let (private_key, set) = loop {
+            let why = match PrivateKey::from_base64(state.wireguard.private_key.expose()) {
+                Ok(key) => match state.custody.shares() {
+                    Some(set) => break (key, set),
+                    None => "the owner's wallet keeps the volume key".to_owned(),
+                },
                 // The early state checks its key when it is read, so this is not reached; it must not panic either.
-                Err(error) => {
-                    self.tell(boot::Event::Waiting { why: format!("wireguard key of the header: {error}") });
-                    tokio::time::sleep(Duration::from_secs(16)).await;
-                }
-            }
+                Err(error) => format!("wireguard key of the header: {error}"),
+            };
+            self.tell(boot::Event::Waiting { why });
+            tokio::time::sleep(Duration::from_secs(16)).await;
         };
-        let client = GuardianClient::new(identity, self.guardian_port);
-        let name = secret_name(state.volume_uuid, state.shares.generation());
-        let mut collector = new_collector(state);
+        let client = GuardianClient::new(orama_mesh::identity(&private_key), self.guardian_port);
+        let name = secret_name(state.volume_uuid, set.generation());
+        let fresh = new_collector(state, set, private_key);
+        let mut collector = fresh();
         // Asked and not yet heard of when there were enough shares.
         let mut late = Asks::new();
         let (mut machine, mut todo) = State::start();
@@ -64,7 +67,7 @@ impl Gathering {
                     }
                     Action::OpenVolume => Some(self.open(&mut collector).await),
                     Action::Forget => {
-                        collector = new_collector(state);
+                        collector = fresh();
                         None
                     }
                     Action::Pause(pause) => {
@@ -73,7 +76,7 @@ impl Gathering {
                     }
                     Action::Done => {
                         let status = collector.status(machine.attempts, None);
-                        actix_rt::spawn(hear_out(self.facts().clone(), state_for_late(state), status, late));
+                        actix_rt::spawn(hear_out(self.facts().clone(), fresh, status, late));
                         return;
                     }
                 };
@@ -163,8 +166,13 @@ impl Gathering {
     }
 }
 
-fn new_collector(state: &EarlyState) -> Collector {
-    Collector::new(state.shares.clone(), state.volume_uuid, state.node_id.clone())
+/// Makes empty collectors for the split that opens the volume.
+fn new_collector(state: &EarlyState, set: &ShareSet, key: PrivateKey) -> impl Fn() -> Collector + 'static {
+    let (set, volume, node) = (set.clone(), state.volume_uuid, state.node_id.clone());
+    move || {
+        let seal = ShareSeal::new(key.expose(), volume);
+        Collector::new(set.clone(), volume, node.clone()).sealed_to(seal)
+    }
 }
 
 /// Asks every holder without a good share, all at once (at most 250, the bound of a share set), and stops at the
@@ -218,12 +226,6 @@ async fn hear_out(facts: Facts, fresh: impl Fn() -> Collector, mut status: Unloc
             facts.set_unlock(status.clone());
         }
     }
-}
-
-/// What [`hear_out`] needs of the early state, without its secrets.
-fn state_for_late(state: &EarlyState) -> impl Fn() -> Collector + 'static {
-    let (set, volume, node) = (state.shares.clone(), state.volume_uuid, state.node_id.clone());
-    move || Collector::new(set.clone(), volume, node.clone())
 }
 
 type Answer = (usize, Result<Zeroizing<Vec<u8>>, Refusal>);

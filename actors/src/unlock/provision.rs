@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use orama_keyshare::collector::{Collector, Refusal};
+use orama_keyshare::lifecycle::Custody;
 use orama_keyshare::{
-    CombineError, Digest, EncodeEnvelopeError, Envelope, Holder, KeyError, ShareSet, ShareSetError,
-    SplitError, Threshold, ThresholdError, VolumeKey, digest, secret_name, split,
+    CombineError, Digest, EncodeEnvelopeError, Envelope, Holder, KeyError, ShareSeal, ShareSet,
+    ShareSetError, SplitError, Threshold, ThresholdError, VolumeKey, digest, secret_name, split,
 };
 use orama_mesh::{Ipv4Prefix, PrivateKey};
 use orama_protocol::Redacted;
@@ -164,7 +165,7 @@ impl Work<'_> {
         self.stored = Some(name.clone());
         store(client, &name, &set, &envelopes).await?;
         self.begin("reading the shares back");
-        read_back(client, &name, &set, volume_uuid, &setup.node_id, &key).await?;
+        read_back(client, &name, &set, volume_uuid, &setup, &key).await?;
         drop(key);
         let (k, n) = (set.k(), set.n());
 
@@ -239,12 +240,14 @@ fn deal(
 ) -> Result<(ShareSet, Vec<Encoded>), ProvisionError> {
     let mut holders = Vec::with_capacity(setup.guardians.len());
     let mut envelopes = Vec::with_capacity(setup.guardians.len());
+    let seal = ShareSeal::new(setup.private_key.expose(), volume);
     let shares = split(key, threshold).map_err(ProvisionError::Split)?;
     for (guardian, share) in setup.guardians.iter().zip(shares) {
         let x = share.x();
         let node_id = setup.node_id.clone();
         let envelope = Envelope { volume, node_id, generation: FIRST_GENERATION, threshold, share };
-        let encoded = envelope.encode().map_err(|source| ProvisionError::Envelope { x, source })?;
+        let encoded =
+            envelope.encode_sealed(&seal).map_err(|source| ProvisionError::Envelope { x, source })?;
         let digest = Digest(digest(&encoded));
         holders.push(Holder { node_id: guardian.node_id.clone(), wg_ip: guardian.wg_ip, x, digest });
         envelopes.push(encoded);
@@ -294,10 +297,11 @@ async fn read_back(
     name: &str,
     set: &ShareSet,
     volume: [u8; 16],
-    node_id: &str,
+    setup: &NodeSetup,
     key: &VolumeKey,
 ) -> Result<(), ProvisionError> {
-    let mut collector = Collector::new(set.clone(), volume, node_id.to_owned());
+    let seal = ShareSeal::new(setup.private_key.expose(), volume);
+    let mut collector = Collector::new(set.clone(), volume, setup.node_id.clone()).sealed_to(seal);
     let everyone = collector.ask_again();
     let mut asks = ask_all(client, name, &collector, &everyone);
     while let Some((index, answer)) = asks.next().await {
@@ -338,11 +342,24 @@ fn record(
             private_key,
             address: setup.address.to_string(),
             listen_port: setup.listen_port,
-            peers: setup.peers,
+            peers: named(setup.peers, &setup.guardians),
         },
         gateway_url: setup.gateway_url,
         agent_token_sha256: setup.agent_token.sha256(),
-        shares,
+        peers_revision: 0,
+        custody: Custody::shared(shares),
+        sealed_key: None,
     };
     Ok((state, setup.agent_token))
+}
+
+/// A peer with nothing but a guardian's address is that guardian.
+fn named(mut peers: Vec<PeerState>, guardians: &[Guardian]) -> Vec<PeerState> {
+    for peer in &mut peers {
+        let [address] = peer.allowed_ips.as_slice() else { continue };
+        if let Some(guardian) = guardians.iter().find(|g| *address == format!("{}/32", g.wg_ip)) {
+            (peer.node_id, peer.guardian) = (Some(guardian.node_id.clone()), true);
+        }
+    }
+    peers
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::peers::CustodyStatus;
+
 /// Most log lines one request may ask for.
 pub const LOG_LINES_MAX: usize = 1000;
 /// Lines answered when the request names no number.
@@ -30,6 +32,12 @@ pub struct Status {
     pub slot: String,
     pub wireguard: Option<WireguardStatus>,
     pub unlock: Option<UnlockStatus>,
+    /// Revision of the last list of peers that the node took; 0 before the first.
+    #[serde(default)]
+    pub peers_revision: u64,
+    /// Who keeps the volume key; null until the volume is open and its record found genuine.
+    #[serde(default)]
+    pub custody: Option<CustodyStatus>,
     /// Alarms that need a person, newest last: early state edited, policy refused, ...
     pub alarms: Vec<String>,
     pub services: BTreeMap<String, ServiceStatus>,

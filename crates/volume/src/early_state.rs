@@ -3,14 +3,17 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use orama_keyshare::{ShareSet, is_node_id};
+use orama_keyshare::is_node_id;
+use orama_keyshare::lifecycle::Custody;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::uuid::{hex, parse_hex, parse_uuid, uuid_text};
 
+mod version_1;
+
 /// Version of the payload's JSON.
-pub(crate) const STATE_VERSION: u32 = 1;
+pub(crate) const STATE_VERSION: u32 = 2;
 /// Most WireGuard peers, and most of their overlay addresses together: an overlay is a /24 (254 hosts).
 pub const MAX_PEERS: usize = 250;
 /// Largest payload in bytes: its base64 must fit the 1 MiB metadata area of the header together with the rest of it.
@@ -21,6 +24,8 @@ const MAX_ENDPOINT_BYTES: usize = 259;
 const MAX_ADDRESS_BYTES: usize = 43;
 /// Longest gateway URL in bytes.
 const MAX_URL_BYTES: usize = 512;
+/// Longest sealed key in bytes: ECIES of 64 hex digits is 322 hex digits.
+const MAX_SEALED_KEY_BYTES: usize = 1024;
 
 /// The record of enrollment. Holds the WireGuard private key, hence no Debug and no Clone.
 pub struct EarlyState {
@@ -32,8 +37,12 @@ pub struct EarlyState {
     pub gateway_url: String,
     /// SHA-256 of the agent token's 64 hex characters; enough to answer status before the volume is open.
     pub agent_token_sha256: [u8; 32],
-    /// Who holds which share of the volume key.
-    pub shares: ShareSet,
+    /// Revision of the last list of peers that the gateway sent; 0 before the first.
+    pub peers_revision: u64,
+    /// Who keeps the volume key.
+    pub custody: Custody,
+    /// The volume key sealed to the owner's wallet, as text: there exactly while the wallet keeps the key.
+    pub sealed_key: Option<String>,
 }
 
 pub struct WireguardState {
@@ -55,6 +64,12 @@ pub struct PeerState {
     pub allowed_ips: Vec<String>,
     /// 0 = no keepalive.
     pub keepalive_seconds: u16,
+    /// A node of the cluster, with one address; `None` for the gateway's and operators' peers, which no list changes.
+    pub node_id: Option<String>,
+    /// Whether it can keep shares.
+    pub guardian: bool,
+    /// It leaves the cluster: no new shares go to it.
+    pub leaving: bool,
 }
 
 /// A WireGuard private key as its base64 text: guardians know a node by the hash of this text.
@@ -79,7 +94,7 @@ pub enum EarlyStateError {
     TooLong,
     #[error("early state is not the JSON object it should be")]
     Syntax(#[source] serde_json::Error),
-    #[error("early state has version {found}; this agent reads version {STATE_VERSION}")]
+    #[error("early state has version {found}; this agent reads versions 1 and {STATE_VERSION}")]
     Version { found: u64 },
     #[error("volume_uuid is not a lowercase UUID")]
     VolumeUuid,
@@ -97,6 +112,16 @@ pub enum EarlyStateError {
     Count { field: String, found: usize, limit: usize },
     #[error("wireguard.listen_port is 0")]
     ListenPort,
+    #[error("wireguard.peers[{index}].node_id is not 1 to 64 characters of A-Z a-z 0-9 . _ -")]
+    PeerNodeId { index: usize },
+    #[error("wireguard.peers[{index}] has no node_id and is said to be a guardian or to leave")]
+    PeerRole { index: usize },
+    #[error("sealed_key is not printable ASCII")]
+    SealedKeyText,
+    #[error("sealed_key is there although guardians keep the key")]
+    SealedKeyLeft,
+    #[error("sealed_key is missing although nobody else keeps the key")]
+    SealedKeyMissing,
 }
 
 impl EarlyState {
@@ -117,7 +142,9 @@ impl EarlyState {
             },
             gateway_url: &self.gateway_url,
             agent_token_sha256: hex(&self.agent_token_sha256),
-            shares: &self.shares,
+            peers_revision: self.peers_revision,
+            custody: &self.custody,
+            sealed_key: self.sealed_key.as_deref(),
         };
         serde_json::to_writer(&mut *bytes, &record).map_err(EarlyStateError::Syntax)?;
         if bytes.len() > PAYLOAD_LIMIT_BYTES {
@@ -131,22 +158,10 @@ impl EarlyState {
             return Err(EarlyStateError::TooLong);
         }
         let version: VersionOnly = serde_json::from_slice(payload).map_err(EarlyStateError::Syntax)?;
-        if version.version != u64::from(STATE_VERSION) {
-            return Err(EarlyStateError::Version { found: version.version });
-        }
-        let record: RecordIn = serde_json::from_slice(payload).map_err(EarlyStateError::Syntax)?;
-        let state = Self {
-            volume_uuid: parse_uuid(&record.volume_uuid).ok_or(EarlyStateError::VolumeUuid)?,
-            node_id: record.node_id,
-            wireguard: WireguardState {
-                private_key: PrivateKeyText::new(record.wireguard.private_key.0)?,
-                address: record.wireguard.address,
-                listen_port: record.wireguard.listen_port,
-                peers: record.wireguard.peers,
-            },
-            gateway_url: record.gateway_url,
-            agent_token_sha256: parse_hex(&record.agent_token_sha256).ok_or(EarlyStateError::TokenDigest)?,
-            shares: record.shares,
+        let state = match version.version {
+            1 => version_1::decode(payload)?,
+            2 => decode_current(payload)?,
+            found => return Err(EarlyStateError::Version { found }),
         };
         state.check()?;
         Ok(state)
@@ -162,12 +177,18 @@ impl EarlyState {
         if self.wireguard.listen_port == 0 {
             return Err(EarlyStateError::ListenPort);
         }
+        self.check_custody()?;
         count("wireguard.peers", self.wireguard.peers.len())?;
         let allowed_ips = self.wireguard.peers.iter().map(|peer| peer.allowed_ips.len()).sum();
         count("wireguard.peers[..].allowed_ips", allowed_ips)?;
         for (index, peer) in self.wireguard.peers.iter().enumerate() {
             if !is_key_text(&peer.public_key) {
                 return Err(EarlyStateError::PeerKey { index });
+            }
+            match &peer.node_id {
+                Some(node_id) if !is_node_id(node_id) => return Err(EarlyStateError::PeerNodeId { index }),
+                None if peer.guardian || peer.leaving => return Err(EarlyStateError::PeerRole { index }),
+                Some(_) | None => {}
             }
             if let Some(endpoint) = &peer.endpoint {
                 length(&format!("wireguard.peers[{index}].endpoint"), endpoint, MAX_ENDPOINT_BYTES)?;
@@ -178,6 +199,39 @@ impl EarlyState {
         }
         Ok(())
     }
+
+    /// Somebody keeps the key, and no copy of it outlives the passing of it.
+    fn check_custody(&self) -> Result<(), EarlyStateError> {
+        match (&self.sealed_key, self.custody.shares()) {
+            (Some(_), Some(_)) => Err(EarlyStateError::SealedKeyLeft),
+            (None, None) => Err(EarlyStateError::SealedKeyMissing),
+            (None, Some(_)) => Ok(()),
+            (Some(sealed), None) => {
+                length("sealed_key", sealed, MAX_SEALED_KEY_BYTES)?;
+                let printable = sealed.bytes().all(|byte| byte.is_ascii_graphic());
+                if printable { Ok(()) } else { Err(EarlyStateError::SealedKeyText) }
+            }
+        }
+    }
+}
+
+fn decode_current(payload: &[u8]) -> Result<EarlyState, EarlyStateError> {
+    let record: RecordIn = serde_json::from_slice(payload).map_err(EarlyStateError::Syntax)?;
+    Ok(EarlyState {
+        volume_uuid: parse_uuid(&record.volume_uuid).ok_or(EarlyStateError::VolumeUuid)?,
+        node_id: record.node_id,
+        wireguard: WireguardState {
+            private_key: PrivateKeyText::new(record.wireguard.private_key.0)?,
+            address: record.wireguard.address,
+            listen_port: record.wireguard.listen_port,
+            peers: record.wireguard.peers,
+        },
+        gateway_url: record.gateway_url,
+        agent_token_sha256: parse_hex(&record.agent_token_sha256).ok_or(EarlyStateError::TokenDigest)?,
+        peers_revision: record.peers_revision,
+        custody: record.custody,
+        sealed_key: record.sealed_key,
+    })
 }
 
 fn length(field: &str, text: &str, limit: usize) -> Result<(), EarlyStateError> {
@@ -211,7 +265,9 @@ struct RecordOut<'a> {
     wireguard: WireguardOut<'a>,
     gateway_url: &'a str,
     agent_token_sha256: String,
-    shares: &'a ShareSet,
+    peers_revision: u64,
+    custody: &'a Custody,
+    sealed_key: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -237,7 +293,11 @@ struct RecordIn {
     wireguard: WireguardIn,
     gateway_url: String,
     agent_token_sha256: String,
-    shares: ShareSet,
+    peers_revision: u64,
+    custody: Custody,
+    /// Missing is an error, null is not.
+    #[serde(deserialize_with = "Option::deserialize")]
+    sealed_key: Option<String>,
 }
 
 #[derive(Deserialize)]

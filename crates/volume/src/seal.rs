@@ -142,6 +142,7 @@ struct TokenIn<'a> {
 
 #[cfg(test)]
 mod tests {
+    use orama_keyshare::lifecycle::Custody;
     use orama_keyshare::{Digest, Holder, ShareSet, Threshold};
     use proptest::prelude::*;
 
@@ -161,6 +162,9 @@ mod tests {
             endpoint: (last == 1).then(|| "203.0.113.1:51820".to_owned()),
             allowed_ips: vec![format!("10.0.0.{last}/32")],
             keepalive_seconds: 25,
+            node_id: Some(format!("node-10.0.0.{last}")),
+            guardian: true,
+            leaving: false,
         };
         EarlyState {
             volume_uuid: crate::uuid::version_4([0x11; 16]),
@@ -173,8 +177,11 @@ mod tests {
             },
             gateway_url: "https://gateway.example.org".into(),
             agent_token_sha256: [0xaa; 32],
-            shares: ShareSet::new(1, Threshold::for_guardians(3).unwrap(), [1, 2, 3].map(holder).into())
-                .unwrap(),
+            peers_revision: 7,
+            custody: Custody::shared(
+                ShareSet::new(1, Threshold::for_guardians(3).unwrap(), [1, 2, 3].map(holder).into()).unwrap(),
+            ),
+            sealed_key: None,
         }
     }
 
@@ -231,7 +238,7 @@ mod tests {
             let said = format!("{error}: {cause}");
             assert!(said.contains(expect), "{said}");
         };
-        check("\"version\":1", "\"version\":2", "version 2");
+        check("\"version\":2", "\"version\":3", "version 3");
         check("11111111-", "1111111-", "volume_uuid");
         check("node-10.0.0.9", "node 9", "node_id");
         check("\"10.0.0.9/24\"", "\"\"", "wireguard.address is 0 bytes");
@@ -243,8 +250,44 @@ mod tests {
         check(&STANDARD.encode([1; 32]), "dGVzdA==", "peers[0].public_key");
         check("\"generation\":1", "\"generation\":0", "generation 0");
         check("\"k\":3", "\"k\":2", "threshold is nonsense");
+        check("\"begun\":1", "\"begun\":0", "generation 1 is kept");
+        check("\"sealed_key\":null", "\"sealed_key\":\"ab\"", "sealed_key is there although");
+        check(",\"sealed_key\":null", "", "missing field `sealed_key`");
+        check("\"node-10.0.0.1\"", "\"node 1\"", "peers[0].node_id");
+        check("\"node-10.0.0.1\"", "null", "peers[0] has no node_id");
         check("\"gateway_url\"", "\"gateway_uri\"", "unknown field `gateway_uri`");
         check("\"keepalive_seconds\":25", "\"keepalive_seconds\":25,\"x\":1", "unknown field `x`");
+    }
+
+    /// As the agent wrote it until it knew of custody.
+    const VERSION_1: &str = include_str!("../tests/early_state_1.json");
+
+    #[test]
+    fn version_1_is_read_and_written_as_the_current_one() {
+        let state = decode(&wrap(VERSION_1.trim_end())).unwrap();
+        let expect = EarlyState { peers_revision: 0, ..example() };
+        assert_eq!(state.encode().unwrap(), expect.encode().unwrap());
+        let shared = VERSION_1.replacen("[\"10.0.0.2/32\"]", "[\"10.0.0.2/32\",\"10.0.0.3/32\"]", 1);
+        let state = decode(&wrap(shared.trim_end())).unwrap();
+        let named: Vec<_> = state.wireguard.peers.iter().map(|peer| peer.node_id.as_deref()).collect();
+        assert_eq!(named, [Some("node-10.0.0.1"), None, Some("node-10.0.0.3")]);
+        assert!(!state.wireguard.peers[1].guardian);
+    }
+
+    #[test]
+    fn a_key_that_the_wallet_keeps() {
+        let mut state =
+            EarlyState { custody: Custody::wallet(), sealed_key: Some("04ab".into()), ..example() };
+        let text = String::from_utf8(state.encode().unwrap().to_vec()).unwrap();
+        let read = decode(&wrap(&text)).unwrap();
+        assert_eq!((read.sealed_key.as_deref(), read.custody.generation()), (Some("04ab"), 0));
+        for (wrong, expect) in
+            [(None, "missing"), (Some("a b".to_owned()), "printable"), (Some("a".repeat(1025)), "1025 bytes")]
+        {
+            state.sealed_key = wrong;
+            let error = state.encode().err().unwrap().to_string();
+            assert!(error.contains(expect), "{error}");
+        }
     }
 
     #[test]

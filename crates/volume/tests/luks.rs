@@ -5,6 +5,7 @@ mod fixture;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fixture::{FileVolume, mac_key, state, volume_key};
+use orama_keyshare::lifecycle::Custody;
 use orama_volume::{Damage, DataVolume, FormatError, OpenError, Probe, ProbeError, WriteStateError};
 
 fn enrolled(volume: &FileVolume) -> (orama_volume::EarlyState, orama_volume::SealedRecord) {
@@ -89,7 +90,9 @@ fn early_state_comes_back_as_it_went() {
     assert_eq!(read.wireguard.peers, wrote.wireguard.peers);
     assert_eq!(read.gateway_url, wrote.gateway_url);
     assert_eq!(read.agent_token_sha256, wrote.agent_token_sha256);
-    assert_eq!(read.shares, wrote.shares);
+    assert_eq!(read.peers_revision, wrote.peers_revision);
+    assert_eq!(read.custody, wrote.custody);
+    assert_eq!(read.sealed_key, wrote.sealed_key);
     sealed.verify(&mac_key(1)).unwrap();
     assert!(sealed.verify(&mac_key(2)).is_err());
 }
@@ -107,12 +110,35 @@ fn two_hundred_and_fifty_peers_fit_and_can_be_replaced() {
         file.volume.write_early_state(&large, &mac_key(1)).unwrap();
         let (read, sealed) = enrolled(&file);
         assert_eq!(read.wireguard.peers, large.wireguard.peers);
-        assert_eq!(read.shares.holders().len(), 250);
+        assert_eq!(read.custody.guardians().len(), 250);
         sealed.verify(&mac_key(1)).unwrap();
     }
     file.volume.write_early_state(&state(uuid, 3), &mac_key(1)).unwrap();
     assert_eq!(enrolled(&file).0.wireguard.peers.len(), 3);
     file.volume.test_key(&volume_key(1)).unwrap();
+}
+
+/// When guardians take over, what the wallet could open is gone from both copies of the header, and not only unused.
+#[test]
+fn a_sealed_key_is_erased_from_both_copies() {
+    let (file, uuid) = FileVolume::enrolled();
+    let shared = state(uuid, 5);
+    let secret = "04c0ffee".repeat(40);
+    let mut wallet = state(uuid, 5);
+    (wallet.custody, wallet.sealed_key) = (Custody::wallet(), Some(secret.clone()));
+    file.volume.write_early_state(&wallet, &mac_key(1)).unwrap();
+    // The token's payload is base64: any of the three alignments of a long piece of the text.
+    let found = |bytes: &[u8]| {
+        let pieces = (0..3).map(|skip| {
+            let text = STANDARD.encode(&secret.as_bytes()[skip..skip + 240]);
+            bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count()
+        });
+        pieces.sum::<usize>() + bytes.windows(64).filter(|window| *window == &secret.as_bytes()[..64]).count()
+    };
+    assert!(found(&file.bytes()) >= 2, "the test does not see a sealed key that is there in two copies");
+    file.volume.write_early_state(&shared, &mac_key(1)).unwrap();
+    assert_eq!(found(&file.bytes()), 0);
+    assert!(enrolled(&file).0.sealed_key.is_none());
 }
 
 #[test]

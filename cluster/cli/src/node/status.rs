@@ -177,6 +177,8 @@ mod tests {
                 next_try_seconds: Some(4),
                 attempts: 3,
             }),
+            peers_revision: 0,
+            custody: None,
             alarms: vec!["early state was edited".into()],
             services: [(
                 "rqlite".to_owned(),
