@@ -3,6 +3,7 @@
 //! actor carries out what it asks for, a simulated cluster and a model checker run the same code.
 
 mod custody;
+pub mod guard;
 mod machine;
 mod members;
 mod note;
