@@ -21,6 +21,7 @@ pub enum Ask<'a> {
     /// Path with query.
     Get(&'a str),
     Post(&'a str, Bytes),
+    Put(&'a str, Bytes),
 }
 
 pub struct Reply {
@@ -74,6 +75,12 @@ impl Agents {
             Ask::Post(path, body) => self
                 .client
                 .post(format!("http://{address}{path}"))
+                .bearer_auth(token.expose())
+                .insert_header((CONTENT_TYPE, "application/json"))
+                .send_body(body),
+            Ask::Put(path, body) => self
+                .client
+                .put(format!("http://{address}{path}"))
                 .bearer_auth(token.expose())
                 .insert_header((CONTENT_TYPE, "application/json"))
                 .send_body(body),

@@ -5,6 +5,7 @@ mod access;
 mod enroll;
 mod fleet;
 mod invite;
+mod leave;
 mod local;
 mod node;
 mod request;
@@ -31,7 +32,7 @@ pub struct Route {
 
 /// Everything that the public listener serves. The application is built from this table, so a route that is not
 /// in it does not exist, and the tests that walk it miss none.
-pub const PUBLIC_ROUTES: [Route; 10] = [
+pub const PUBLIC_ROUTES: [Route; 11] = [
     Route { method: "POST", path: "/v1/node/invite", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/enroll", access: Access::Invite },
     Route { method: "GET", path: ENROLL_SOCKET_PATH, access: Access::Anyone },
@@ -41,6 +42,7 @@ pub const PUBLIC_ROUTES: [Route; 10] = [
     Route { method: "GET", path: "/v1/node/refusals", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/node/metrics", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/leave", access: Access::AdminKey },
+    Route { method: "GET", path: "/v1/node/leave", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/fleet/report", access: Access::AdminKey },
 ];
 
@@ -91,28 +93,38 @@ pub fn headers() -> DefaultHeaders {
 /// Configures one worker of the public listener.
 pub fn public(state: Arc<State>, config: &mut web::ServiceConfig) {
     config.app_data(web::Data::from(state));
-    for route in PUBLIC_ROUTES {
-        let handler = match route.path {
-            "/v1/node/invite" => web::post().to(invite::create),
-            "/v1/node/enroll" => web::post().to(enroll::enroll),
-            ENROLL_SOCKET_PATH => web::get().to(enroll::socket),
-            "/v1/node/status" => web::get().to(node::status),
-            "/v1/node/command" => web::post().to(node::command),
-            "/v1/node/logs" => web::get().to(node::logs),
-            "/v1/node/refusals" => web::get().to(node::refusals),
-            "/v1/node/metrics" => web::get().to(node::metrics),
-            "/v1/node/leave" => web::post().to(node::leave),
-            "/v1/fleet/report" => web::get().to(fleet::report),
-            // A row without a handler would be a hole in the table: the first request of any test finds it.
-            other => panic!("no handler for {other}"),
-        };
-        let resource = web::resource(route.path).route(handler).default_service(web::to(wrong_method));
+    for (index, route) in PUBLIC_ROUTES.iter().enumerate() {
+        // All methods of a path are one resource, made at its first row.
+        if PUBLIC_ROUTES[..index].iter().any(|earlier| earlier.path == route.path) {
+            continue;
+        }
+        let rows = PUBLIC_ROUTES.iter().filter(|row| row.path == route.path);
+        let resource = rows.fold(web::resource(route.path), |resource, row| resource.route(handler(row)));
+        let resource = resource.default_service(web::to(wrong_method));
         match route.access {
             Access::AdminKey => config.service(resource.wrap(from_fn(access::require_admin_key))),
             Access::Invite | Access::Anyone => config.service(resource),
         };
     }
     config.default_service(web::to(unknown_path));
+}
+
+fn handler(row: &Route) -> actix_web::Route {
+    match (row.method, row.path) {
+        ("POST", "/v1/node/invite") => web::post().to(invite::create),
+        ("POST", "/v1/node/enroll") => web::post().to(enroll::enroll),
+        ("GET", ENROLL_SOCKET_PATH) => web::get().to(enroll::socket),
+        ("GET", "/v1/node/status") => web::get().to(node::status),
+        ("POST", "/v1/node/command") => web::post().to(node::command),
+        ("GET", "/v1/node/logs") => web::get().to(node::logs),
+        ("GET", "/v1/node/refusals") => web::get().to(node::refusals),
+        ("GET", "/v1/node/metrics") => web::get().to(node::metrics),
+        ("POST", "/v1/node/leave") => web::post().to(leave::order),
+        ("GET", "/v1/node/leave") => web::get().to(leave::show),
+        ("GET", "/v1/fleet/report") => web::get().to(fleet::report),
+        // A row without a handler would be a hole in the table: the first request of any test finds it.
+        other => panic!("no handler for {other:?}"),
+    }
 }
 
 /// Configures the loopback listener.

@@ -2,8 +2,10 @@
 //! Owns the SQL; the store below only runs it. All calls block: use them inside `web::block`.
 
 mod invites;
+mod membership;
 mod nodes;
 
+pub use membership::Leaving;
 pub use nodes::{Failure, Node, NodeKey, Role};
 
 use crate::store::{Sql, SqlError, Statement, Value};
@@ -16,7 +18,9 @@ impl Registry {
     /// Migrates the store first.
     pub fn new(sql: Box<dyn Sql>) -> Result<Self, SqlError> {
         crate::store::migrate(&*sql)?;
-        Ok(Self { sql })
+        let registry = Self { sql };
+        registry.begin_revisions(crate::state::now())?;
+        Ok(registry)
     }
 
     /// Lowercase hex SHA-256 of the admin key, once one was made.

@@ -18,6 +18,7 @@ use crate::enrollment::attempt::mesh_peer;
 use crate::enrollment::waiting::WaitingNodes;
 use crate::listener::{self, ListenError};
 use crate::mesh::MeshControl;
+use crate::peers;
 use crate::registry::{Registry, Role};
 use crate::state::State;
 use crate::store::SqlError;
@@ -66,7 +67,8 @@ pub struct Running {
     /// Where the admin key was written, when this start made it.
     pub admin_key: Option<PathBuf>,
     servers: Vec<(ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>)>,
-    mesh: Option<tokio::task::JoinHandle<()>>,
+    /// What runs beside the listeners where there is a mesh.
+    mesh: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
@@ -87,7 +89,7 @@ impl Running {
                 Err(error) => tracing::error!(%error, "a listener failed"),
             }
         }
-        if let Some(mesh) = self.mesh {
+        for mesh in self.mesh {
             mesh.abort();
         }
     }
@@ -120,15 +122,21 @@ pub async fn start(config: Config, inherited: Option<TcpListener>) -> Result<Run
         waiting: Arc::new(WaitingNodes::default()),
         failures: Default::default(),
         health: Default::default(),
+        membership: Default::default(),
+        visits: Default::default(),
+        departures: Default::default(),
+        finishing: Default::default(),
         config,
     });
 
     let mut running =
-        Running { public: None, local: None, certificate: None, admin_key, servers: vec![], mesh: None };
+        Running { public: None, local: None, certificate: None, admin_key, servers: vec![], mesh: vec![] };
     serve_public(&state, inherited, &mut running)?;
     serve_local(&state, &mut running)?;
     if state.mesh.is_some() {
-        running.mesh = Some(actix_web::rt::spawn(restore_peers(state)));
+        let agents = Agents::new(state.config.agent);
+        running.mesh.push(actix_web::rt::spawn(restore_peers(Arc::clone(&state))));
+        running.mesh.push(actix_web::rt::spawn(peers::run(state, agents)));
     }
     Ok(running)
 }

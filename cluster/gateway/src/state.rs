@@ -8,8 +8,10 @@ use orama_protocol::Redacted;
 use crate::config::Config;
 use crate::enrollment::waiting::WaitingNodes;
 use crate::failures::Failures;
+use crate::guard::Departures;
 use crate::health::HealthReports;
 use crate::mesh::MeshControl;
+use crate::peers::Visits;
 use crate::registry::Registry;
 
 pub struct State {
@@ -21,6 +23,12 @@ pub struct State {
     pub waiting: Arc<WaitingNodes>,
     pub failures: Failures,
     pub health: HealthReports,
+    /// Wakes whoever tells the nodes of their peers, after a change of membership.
+    pub membership: tokio::sync::Notify,
+    pub visits: Visits,
+    pub departures: Departures,
+    /// Held while a node is removed.
+    pub finishing: tokio::sync::Mutex<()>,
 }
 
 /// The blocking thread was lost: its work panicked or the server stops.

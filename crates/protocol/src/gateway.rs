@@ -26,6 +26,9 @@ pub struct InviteResponse {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeaveRequest {
     pub node_id: String,
+    /// Remove it at once, whoever still has shares there: for a node that is dead.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,36 @@ pub struct LeaveResponse {
     /// `removed`.
     pub status: String,
     pub wg_ip: String,
+}
+
+/// `GET /v1/node/leave`, and the answer 202 of the `POST` while others still move their shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveProgress {
+    /// `leaving`, or `staying` when nobody asked the node to leave. One that has left is not known any more.
+    pub status: String,
+    pub node_id: String,
+    pub wg_ip: String,
+    /// RFC 3339, UTC.
+    pub since: Option<String>,
+    pub waiting_for: Vec<LeaveWait>,
+}
+
+/// A node that may still have a share of its key with the one that leaves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaveWait {
+    pub node_id: String,
+    pub why: String,
+}
+
+/// `POST /v1/node/command`: the agent's command. More fields are passed on to the agent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeCommand {
+    pub action: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Reboot or power off although somebody's key loses too many holders by that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// `GET /v1/fleet/report`: what `orama monitor report` prints.

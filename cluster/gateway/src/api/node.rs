@@ -1,21 +1,17 @@
-//! The operator's calls to one node: status, command, logs, refusals and metrics pass through to its agent; leave
-//! ends it.
-
-use std::time::Duration;
+//! The operator's calls to one node: status, command, logs, refusals and metrics pass through to its agent.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use orama_protocol::agent::{CommandRequest, LOG_LINES_DEFAULT, LOG_LINES_MAX};
-use orama_protocol::gateway::{LeaveRequest, LeaveResponse};
+use orama_keyshare::lifecycle::guard::Going;
+use orama_protocol::agent::{LOG_LINES_DEFAULT, LOG_LINES_MAX};
+use orama_protocol::gateway::NodeCommand;
 use serde::Deserialize;
 
 use super::{ApiError, request};
-use crate::agent::{Agents, Ask, Reply};
+use crate::agent::{Agents, Ask, AskError, Reply};
+use crate::guard::{self, GuardError};
 use crate::registry::{Node, NodeKey, Role};
 use crate::state::State;
-
-/// How long a leaving node may take to stop its services; it is removed in any case.
-const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Longest name of a service, as in profiles.
 const SERVICE_LIMIT_CHARS: usize = 32;
@@ -24,9 +20,9 @@ const NODE_ID_LIMIT_CHARS: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NodeQuery {
-    node_id: Option<String>,
-    wg_ip: Option<String>,
+pub(super) struct NodeQuery {
+    pub node_id: Option<String>,
+    pub wg_ip: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -65,9 +61,32 @@ pub async fn command(
     let asked: NodeQuery = request::query(&request)?;
     let body = request::body(payload).await?;
     // Only the form is checked: which actions and services there are is the agent's to say.
-    let _: CommandRequest = request::json(&body)?;
+    let command: NodeCommand = request::json(&body)?;
     let node = find(&state, asked.node_id, asked.wg_ip).await?;
-    pass(agents.ask(&node, Ask::Post("/v1/agent/command", body), None).await)
+    let down = matches!(command.action.as_str(), "reboot" | "poweroff");
+    if down && !command.force {
+        let state = state.clone().into_inner();
+        guard::check(&state, &agents, &node, Going::Down).await.map_err(refused)?;
+    }
+    let reply = agents.ask(&node, Ask::Post("/v1/agent/command", body), None).await;
+    // After a timeout or a broken connection it may be on its way all the same.
+    let stays = match &reply {
+        Ok(reply) => !reply.status.is_success(),
+        Err(AskError::NoAgent { .. }) => true,
+        Err(AskError::Unreachable { .. } | AskError::Timeout { .. } | AskError::Answer { .. }) => false,
+    };
+    if down && stays {
+        state.departures.stays(node.wg_ip);
+    }
+    pass(reply)
+}
+
+/// 409 with the keys that forbid it.
+pub(super) fn refused(error: GuardError) -> ApiError {
+    match &error {
+        GuardError::Endangered(_) => ApiError::new(StatusCode::CONFLICT, error.to_string()),
+        GuardError::Store(_) | GuardError::Lost(_) => ApiError::internal(&error),
+    }
 }
 
 pub async fn logs(
@@ -123,42 +142,8 @@ fn service_name(asked: Option<&str>) -> Result<&str, ApiError> {
     )))
 }
 
-pub async fn leave(
-    state: web::Data<State>,
-    agents: web::Data<Agents>,
-    payload: web::Payload,
-) -> Result<HttpResponse, ApiError> {
-    let asked: LeaveRequest = request::json(&request::body(payload).await?)?;
-    let node = find(&state, Some(asked.node_id), None).await?;
-    let stop = web::Bytes::from_static(br#"{"action":"stop"}"#);
-    match agents.ask(&node, Ask::Post("/v1/agent/command", stop), Some(STOP_LIMIT)).await {
-        Ok(reply) if reply.status.is_success() => {}
-        Ok(reply) => {
-            tracing::warn!(node_id = node.node_id, status = %reply.status, "a leaving node refused to stop")
-        }
-        Err(error) => {
-            tracing::warn!(node_id = node.node_id, %error, "a leaving node could not be told to stop")
-        }
-    }
-    let (node_id, public_key) = (node.node_id.clone(), node.public_key.clone());
-    state
-        .into_inner()
-        .blocking(move |state| {
-            // The peer first: while the row is there the operator can try again.
-            if let Some(mesh) = &state.mesh {
-                let unreachable = |error| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}"));
-                mesh.remove_peer(&public_key).map_err(unreachable)?;
-            }
-            state.registry.remove_agent(&node_id).map_err(|error| ApiError::internal(&error))
-        })
-        .await
-        .map_err(|error| ApiError::internal(&error))??;
-    tracing::info!(node_id = node.node_id, "removed");
-    Ok(HttpResponse::Ok().json(LeaveResponse { status: "removed".into(), wg_ip: node.wg_ip.to_string() }))
-}
-
 /// The enrolled node that the caller names, by id or by address.
-async fn find(
+pub(super) async fn find(
     state: &web::Data<State>,
     node_id: Option<String>,
     wg_ip: Option<String>,

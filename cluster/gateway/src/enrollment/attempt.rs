@@ -104,7 +104,7 @@ impl From<SqlError> for AttemptError {
 pub async fn run(state: Arc<State>, request: Request) -> Result<Enrolled, AttemptError> {
     let mesh = state.config.mesh.clone().filter(|_| state.mesh.is_some()).ok_or(AttemptError::NoMesh)?;
     let guardians = state.blocking(|state| state.registry.nodes()).await??;
-    let have = guardians.iter().filter(|node| node.guardian).count();
+    let have = guardians.iter().filter(|node| is_first_guardian(node)).count();
     if have < GUARDIANS_NEEDED {
         return Err(AttemptError::TooFewGuardians { have });
     }
@@ -239,6 +239,12 @@ fn forget_unfinished(state: &State, key: &str) -> Result<(), SqlError> {
     Ok(())
 }
 
+/// Whether a new node's first shares go there. Enrolled nodes do not know the new one yet; they get shares when it
+/// splits its key anew, after it was told of them.
+fn is_first_guardian(node: &Node) -> bool {
+    node.guardian && node.role == Role::Peer
+}
+
 /// Everybody whom a new node shall know, by address: this host, hosts without enrolment, confirmed nodes.
 fn mesh_hosts(nodes: &[Node], own_address: Ipv4Addr, own_key: &str, mesh: &Mesh) -> Vec<MeshHost> {
     let known = nodes.iter().filter(|node| node.role == Role::Peer || node.confirmed_at.is_some());
@@ -253,7 +259,7 @@ fn mesh_hosts(nodes: &[Node], own_address: Ipv4Addr, own_key: &str, mesh: &Mesh)
             } else {
                 format!("{}:{}", node.public_ip, node.wg_port)
             },
-            guardian: node.guardian,
+            guardian: is_first_guardian(node),
         })
         .collect();
     if !hosts.iter().any(|host| host.wg_ip == own_address) {
@@ -311,6 +317,7 @@ async fn register(state: &Arc<State>, claim: &Claim, node: &Node, hold: &Hold) -
         .blocking(move |state| {
             remove_from_mesh(state, &row.public_key);
             state.registry.remove_agent(&row.node_id)?;
+            state.membership.notify_one();
             state.registry.unspend_invite(&held.invite, &held.attempt)
         })
         .await??;
@@ -322,6 +329,7 @@ fn store(state: &State, row: &Node, hold: &Hold) -> Result<(), AttemptError> {
         return Err(AttemptError::TooSlow);
     }
     if state.registry.enroll(row, &hold.invite, &hold.attempt, now())? {
+        state.membership.notify_one();
         Ok(())
     } else {
         // Our reservation ran out and another attempt was quicker.

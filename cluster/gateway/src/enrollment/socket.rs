@@ -228,7 +228,12 @@ impl Conversation {
     async fn provisioned(&mut self) {
         let Some(registered) = self.registered.take() else { return };
         tracing::info!(node_id = registered.node_id, "enrolled");
-        self.store(move |state| state.registry.confirm(&registered.node_id, now())).await;
+        self.store(move |state| {
+            state.registry.confirm(&registered.node_id, now())?;
+            state.membership.notify_one();
+            Ok(())
+        })
+        .await;
     }
 
     /// The invite stays spent: it admitted this node, and the node knows the cluster's configuration.
@@ -239,6 +244,7 @@ impl Conversation {
         self.store(move |state| {
             if state.registry.fail_enrollment(&registered.node_id, &reason, now())? {
                 remove_from_mesh(state, &registered.public_key);
+                state.membership.notify_one();
             }
             Ok(())
         })
