@@ -7,6 +7,7 @@ pub mod admin_key;
 mod agent;
 pub mod api;
 pub mod config;
+mod custody;
 mod data_folder;
 pub mod enrollment;
 mod failures;

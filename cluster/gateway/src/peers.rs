@@ -29,6 +29,8 @@ const VISIT_LIMIT: Duration = Duration::from_secs(5);
 const AT_ONCE: usize = 32;
 /// Other processes change the store as well (`peer add`): it is read at least this often.
 const STORE_INTERVAL: Duration = Duration::from_secs(30);
+/// After the start the WireGuard peers are set and shake hands first. A change does not wait for that.
+const START_PAUSE: Duration = Duration::from_secs(5);
 /// Pause when the store or the mesh does not answer.
 const RETRY: Duration = Duration::from_secs(5);
 /// The service by which a node keeps shares for others.
@@ -92,6 +94,7 @@ impl Cluster {
 /// Runs as long as the gateway does. Only where there is a mesh: who has no say over WireGuard has no list to tell.
 pub async fn run(state: Arc<State>, agents: Agents) {
     let (mut book, mut finishing) = (Book::default(), BTreeMap::new());
+    let _ = tokio::time::timeout(START_PAUSE, state.membership.notified()).await;
     loop {
         let pause = match round(&state, &agents, &mut book, &mut finishing).await {
             Ok(()) => {

@@ -207,6 +207,16 @@ async fn what_would_lock_a_key_away_needs_force() {
         }
     }
     assert!(holder.commands().is_empty() && gateway.registry().leaving().unwrap().is_empty());
+    // The report says the same, also of the node that is silent.
+    guardians.pop();
+    for (last, fresh) in [(6, true), (7, false)] {
+        let report = gateway.report_of(&id(&gateway, last)).await.unwrap();
+        let custody = report.custody.unwrap();
+        assert_eq!((custody.generation, custody.k, custody.n, custody.reachable), (1, 3, 3, 3));
+        assert_eq!((custody.warnings[0].as_str(), custody.seen.is_none()), ("no holder to spare", fresh));
+    }
+    assert!(gateway.report_of(&id(&gateway, 5)).await.unwrap().custody.is_none(), "it never said");
+
     // What is not about going down is not asked about; force goes through, and so does it for another node's sake.
     assert_eq!(gateway.post(&command, json!({ "action": "restart", "service": "x" })).await.0, 200);
     assert_eq!(gateway.post(&command, json!({ "action": "reboot", "force": true })).await.0, 200);
@@ -215,7 +225,6 @@ async fn what_would_lock_a_key_away_needs_force() {
     // The owner may reboot while its own three holders answer, and not any more when one is gone.
     let command = format!("/v1/node/command?node_id={}", id(&gateway, 6));
     assert_eq!(gateway.post(&command, json!({ "action": "reboot" })).await.0, 200);
-    guardians.pop();
     guardians.pop();
     let (status, body) = gateway.post(&command, json!({ "action": "reboot" })).await;
     assert_eq!(status, 409, "{body}");

@@ -93,4 +93,29 @@ pub struct NodeReport {
     pub unhealthy_services: Vec<String>,
     /// Last provisioning step or failure reported by the node.
     pub detail: String,
+    /// It is on its way out of the cluster.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaving: bool,
+    /// Who keeps its volume key; absent when it never said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custody: Option<CustodyReport>,
+}
+
+/// The custody of one node's key, as the whole cluster shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CustodyReport {
+    /// `wallet` or `guardians`.
+    pub keeper: String,
+    pub generation: u64,
+    /// Shares needed and made; 0 while the wallet has the key.
+    pub k: u8,
+    pub n: u8,
+    /// Holders that answer now.
+    pub reachable: u8,
+    /// What the node does with it: `settled`, `gathering`, ...
+    pub state: String,
+    /// RFC 3339, UTC: when the node said so; null: just now.
+    pub seen: Option<String>,
+    /// What an operator should know, most urgent first.
+    pub warnings: Vec<String>,
 }

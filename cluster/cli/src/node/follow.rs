@@ -128,6 +128,8 @@ mod tests {
             uptime_seconds: None,
             unhealthy_services: if healthy { vec![] } else { vec!["rqlite".into()] },
             detail: detail.into(),
+            leaving: false,
+            custody: None,
         })
     }
 

@@ -1,20 +1,22 @@
 //! `GET /v1/fleet/report`: every node at a glance, asked in parallel.
 
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};
-use orama_protocol::GUARDIAN_PORT;
-use orama_protocol::agent::{HealthReport, Status};
+use orama_protocol::agent::HealthReport;
 use orama_protocol::gateway::{FleetReport, NodeReport};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use orama_protocol::peers::CustodyStatus;
 
 use super::ApiError;
-use crate::agent::{Agents, Ask};
+use crate::agent::Agents;
+use crate::custody::{self, Hosts};
+use crate::look;
+use crate::peers::is_past_enrollment;
 use crate::registry::{Failure, Node, Role};
 use crate::state::{State, now, rfc3339};
+use crate::store::SqlError;
 
 /// How long one node may take.
 const NODE_LIMIT: Duration = Duration::from_secs(5);
@@ -25,16 +27,14 @@ const AT_ONCE: usize = 32;
 
 pub async fn report(state: web::Data<State>, agents: web::Data<Agents>) -> Result<HttpResponse, ApiError> {
     let state = state.into_inner();
-    let (nodes, failures) = state
-        .blocking(|state| {
-            Ok::<_, crate::store::SqlError>((state.registry.nodes()?, state.registry.failures()?))
-        })
+    let Read { nodes, failures, leaving, last } = state
+        .blocking(Read::all)
         .await
         .map_err(|error| ApiError::internal(&error))?
         .map_err(|error| ApiError::internal(&error))?;
 
     let known: Vec<String> = nodes.iter().map(|node| node.node_id.clone()).collect();
-    let asked = nodes.into_iter().map(|node| {
+    let asked = nodes.iter().cloned().map(|node| {
         let agents = agents.clone();
         async move {
             match node.role {
@@ -51,6 +51,7 @@ pub async fn report(state: web::Data<State>, agents: web::Data<Agents>) -> Resul
     if !confirmed.is_empty() {
         state
             .blocking(move |state| {
+                state.membership.notify_one();
                 confirmed.iter().try_for_each(|node_id| state.registry.confirm(node_id, now()))
             })
             .await
@@ -58,7 +59,23 @@ pub async fn report(state: web::Data<State>, agents: web::Data<Agents>) -> Resul
             .map_err(|error| ApiError::internal(&error))?;
     }
 
-    let mut reports: Vec<NodeReport> = answers.into_iter().map(|answer| answer.report).collect();
+    let reachable = |answer: &&(Answer, &Node)| answer.0.report.reachable;
+    let answers: Vec<(Answer, &Node)> = answers.into_iter().zip(&nodes).collect();
+    let hosts = Hosts {
+        known: nodes.iter().map(|node| node.wg_ip).collect(),
+        reachable: answers.iter().filter(reachable).map(|(_, node)| node.wg_ip).collect(),
+        leaving: nodes.iter().filter(|node| leaving.contains(&node.node_id)).map(|node| node.wg_ip).collect(),
+    };
+    let complete = |(answer, node): (Answer, &Node)| NodeReport {
+        leaving: leaving.contains(&node.node_id),
+        custody: match (&answer.custody, last.get(&node.node_id)) {
+            (Some(fresh), _) => Some(custody::report(fresh, None, &hosts)),
+            (None, Some((at, last))) => Some(custody::report(last, Some(*at), &hosts)),
+            (None, None) => None,
+        },
+        ..answer.report
+    };
+    let mut reports: Vec<NodeReport> = answers.into_iter().map(complete).collect();
     // A failure is news until a node with the same id is enrolled.
     reports.extend(failures.iter().filter(|failure| !known.contains(&failure.node_id)).map(failed));
     let heard = state.health.fresh(Instant::now());
@@ -66,8 +83,28 @@ pub async fn report(state: web::Data<State>, agents: web::Data<Agents>) -> Resul
     Ok(HttpResponse::Ok().json(FleetReport { at: rfc3339(now()), nodes: reports }))
 }
 
+/// What the store knows, in one go.
+struct Read {
+    nodes: Vec<Node>,
+    failures: Vec<Failure>,
+    leaving: BTreeSet<String>,
+    last: BTreeMap<String, (i64, CustodyStatus)>,
+}
+
+impl Read {
+    fn all(state: &State) -> Result<Self, SqlError> {
+        Ok(Self {
+            nodes: state.registry.nodes()?,
+            failures: state.registry.failures()?,
+            leaving: state.registry.leaving()?.into_keys().collect(),
+            last: state.registry.custody_seen()?,
+        })
+    }
+}
+
 struct Answer {
     report: NodeReport,
+    custody: Option<CustodyStatus>,
     /// The node was still enrolling, and its agent says that it is past that.
     confirms: bool,
 }
@@ -76,24 +113,16 @@ async fn ask_agent(agents: &Agents, node: Node) -> Answer {
     let enrolling = node.confirmed_at.is_none();
     let mut report = blank(&node, "agent");
     let limit = if enrolling { ENROLLING_LIMIT } else { NODE_LIMIT };
-    let answer = agents.ask(&node, Ask::Get("/v1/agent/status"), Some(limit)).await;
-    let status = match answer {
-        Err(error) => Err(error.to_string()),
-        Ok(reply) if !reply.status.is_success() => Err(format!("the agent answered {}", reply.status)),
-        Ok(reply) => serde_json::from_slice::<Status>(&reply.body)
-            .map_err(|error| format!("the agent's status is not understood: {error}")),
-    };
-    match status {
+    match look::agent(agents, &node, limit).await {
         Err(why) => {
             // The last step says more about a node that is enrolling than "unreachable", which it is meanwhile.
             if report.detail.is_empty() {
                 report.detail = why;
             }
-            Answer { report, confirms: false }
+            Answer { report, custody: None, confirms: false }
         }
         Ok(status) => {
-            // The commit comes before any of these phases.
-            let past = !matches!(status.phase.as_str(), "starting" | "enrolling" | "provisioning");
+            let past = is_past_enrollment(&status);
             report.reachable = true;
             report.healthy = status.healthy;
             report.version = status.version;
@@ -104,7 +133,7 @@ async fn ask_agent(agents: &Agents, node: Node) -> Answer {
                 report.phase = status.phase;
                 report.detail = status.reason;
             }
-            Answer { report, confirms: enrolling && past }
+            Answer { report, custody: status.custody, confirms: enrolling && past }
         }
     }
 }
@@ -113,23 +142,12 @@ async fn ask_agent(agents: &Agents, node: Node) -> Answer {
 async fn ask_peer(node: Node) -> Answer {
     let mut report = blank(&node, "peer");
     if node.guardian {
-        match guardian_answers(node.wg_ip).await {
+        match look::guardian(node.wg_ip, NODE_LIMIT).await {
             Ok(()) => (report.reachable, report.healthy, report.phase) = (true, true, "guardian".into()),
             Err(why) => report.detail = why,
         }
     }
-    Answer { report, confirms: false }
-}
-
-async fn guardian_answers(address: Ipv4Addr) -> Result<(), String> {
-    match timeout(NODE_LIMIT, TcpStream::connect((address, GUARDIAN_PORT))).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("the guardian at {address}:{GUARDIAN_PORT} is unreachable: {error}")),
-        Err(_) => Err(format!(
-            "the guardian at {address}:{GUARDIAN_PORT} did not answer in {} s",
-            NODE_LIMIT.as_secs()
-        )),
-    }
+    Answer { report, custody: None, confirms: false }
 }
 
 fn blank(node: &Node, role: &str) -> NodeReport {
@@ -145,6 +163,8 @@ fn blank(node: &Node, role: &str) -> NodeReport {
         uptime_seconds: None,
         unhealthy_services: vec![],
         detail: node.detail.clone(),
+        leaving: false,
+        custody: None,
     }
 }
 
@@ -161,6 +181,8 @@ fn failed(failure: &Failure) -> NodeReport {
         uptime_seconds: None,
         unhealthy_services: vec![],
         detail: format!("{}: {}", rfc3339(failure.failed_at), failure.reason),
+        leaving: false,
+        custody: None,
     }
 }
 
@@ -183,5 +205,7 @@ fn heard_of(report: &HealthReport) -> NodeReport {
             .map(|(name, _)| name.clone())
             .collect(),
         detail: format!("reported at {}", report.timestamp),
+        leaving: false,
+        custody: None,
     }
 }

@@ -257,7 +257,7 @@ where
 
 /// Asks until the answer is there; what a node says on its socket is stored a moment later.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> T {
-    for _ in 0..100 {
+    for _ in 0..300 {
         if let Some(answer) = ask().await {
             return answer;
         }
