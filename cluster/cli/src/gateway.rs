@@ -15,6 +15,8 @@ use crate::text;
 
 /// One call, in seconds. The gateway itself waits 15 s for an agent.
 const CALL_SECONDS: u64 = 30;
+/// A call before which the gateway asks the whole cluster, and waits for it, in seconds.
+const PATIENT_SECONDS: u64 = 60;
 /// Enrollment, in seconds: the gateway waits for the node meanwhile (PROTOCOL.md §2).
 const ENROLL_SECONDS: u64 = 60;
 /// Opening a connection, in seconds.
@@ -124,6 +126,11 @@ impl Gateway {
 
     pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, CallError> {
         self.post_as(path, body, self.key.as_ref(), CALL_SECONDS)
+    }
+
+    /// For orders that make the gateway ask the whole cluster first.
+    pub fn post_patiently(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, CallError> {
+        self.post_as(path, body, self.key.as_ref(), PATIENT_SECONDS)
     }
 
     /// Posts with an invite token in place of the API key.

@@ -1,7 +1,7 @@
 //! `orama monitor`: the fleet as the gateway sees it.
 
 use clap::Subcommand;
-use orama_protocol::gateway::{FleetReport, NodeReport};
+use orama_protocol::gateway::{CustodyReport, FleetReport, NodeReport};
 
 use crate::failure::{Exit, Failure};
 use crate::gateway::{self, CallError, Gateway};
@@ -12,7 +12,7 @@ const REPORT_PATH: &str = "/v1/fleet/report";
 
 #[derive(Subcommand)]
 pub enum MonitorCommand {
-    /// Prints one line per node; ends with 1 when a node is not healthy.
+    /// Prints one line per node, and who keeps its key; ends with 1 when a node is not healthy or would not open again.
     Report,
 }
 
@@ -27,6 +27,16 @@ pub fn report(gateway: &Gateway, output: &Output) -> Result<(), Failure> {
         .filter(|node| is_node(node) && !(node.reachable && node.healthy))
         .map(|node| printable(&node.node_id, 64))
         .collect();
+    let locked: Vec<String> = report
+        .nodes
+        .iter()
+        .filter(|node| node.custody.as_ref().is_some_and(|custody| custody.reachable < custody.k))
+        .map(|node| printable(&node.node_id, 64))
+        .collect();
+    if !locked.is_empty() {
+        let what = format!("too few holders answer for the key of {}", locked.join(", "));
+        return Err(Failure::new(Exit::Failed, what).next("bring the holders back before anything reboots"));
+    }
     if unhealthy.is_empty() {
         return Ok(());
     }
@@ -47,8 +57,19 @@ fn render(report: &FleetReport) -> String {
     let rows: Vec<Vec<String>> = report.nodes.iter().map(row).collect();
     let nodes = report.nodes.iter().filter(|node| is_node(node)).count();
     let healthy = report.nodes.iter().filter(|node| is_node(node) && node.reachable && node.healthy).count();
+    let keys: Vec<Vec<String>> = report
+        .nodes
+        .iter()
+        .filter_map(|node| node.custody.as_ref().map(|custody| key_row(node, custody)))
+        .collect();
+    let keys = if keys.is_empty() {
+        String::new()
+    } else {
+        let head = ["KEY OF", "KEPT BY", "GENERATION", "NEEDED", "ANSWER", "STATE", "WARNINGS"];
+        format!("\n{}", table(&head, &keys))
+    };
     format!(
-        "{}\n{healthy} of {nodes} nodes healthy at {}",
+        "{}{keys}\n{healthy} of {nodes} nodes healthy at {}",
         table(
             &["NODE", "WG IP", "PUBLIC IP", "REACHABLE", "PHASE", "VERSION", "SERVICES", "UP", "DETAIL"],
             &rows
@@ -57,17 +78,37 @@ fn render(report: &FleetReport) -> String {
     )
 }
 
+fn key_row(node: &NodeReport, custody: &CustodyReport) -> Vec<String> {
+    let split = custody.keeper == "guardians";
+    let or_dash = |text: String| if split { text } else { "-".to_owned() };
+    let mut warnings: Vec<String> = custody.warnings.iter().map(|warning| printable(warning, 200)).collect();
+    if let Some(seen) = &custody.seen {
+        warnings.push(format!("as of {}", printable(seen, 32)));
+    }
+    vec![
+        printable(&node.node_id, 64),
+        printable(&custody.keeper, 16),
+        or_dash(custody.generation.to_string()),
+        or_dash(format!("{} of {}", custody.k, custody.n)),
+        or_dash(custody.reachable.to_string()),
+        printable(&custody.state, 32),
+        if warnings.is_empty() { "-".to_owned() } else { warnings.join("; ") },
+    ]
+}
+
 fn row(node: &NodeReport) -> Vec<String> {
     let or_dash = |text: &str, limit| {
         let text = printable(text, limit);
         if text.is_empty() { "-".to_owned() } else { text }
     };
+    let leaving = if node.leaving { ", leaving" } else { "" };
+    let phase = format!("{}{leaving}", or_dash(&node.phase, 32));
     let (phase, services) = match (is_node(node), node.unhealthy_services.as_slice()) {
         (false, _) if node.phase.is_empty() => ("no agent".to_owned(), "-".to_owned()),
         (false, _) => (or_dash(&node.phase, 32), "-".to_owned()),
-        (true, []) if node.healthy => (or_dash(&node.phase, 32), "all healthy".to_owned()),
-        (true, []) => (or_dash(&node.phase, 32), "-".to_owned()),
-        (true, down) => (or_dash(&node.phase, 32), format!("down: {}", printable(&down.join(", "), 100))),
+        (true, []) if node.healthy => (phase, "all healthy".to_owned()),
+        (true, []) => (phase, "-".to_owned()),
+        (true, down) => (phase, format!("down: {}", printable(&down.join(", "), 100))),
     };
     vec![
         or_dash(&node.node_id, 64),

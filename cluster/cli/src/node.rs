@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use orama_protocol::ENROLL_PORT;
 use orama_protocol::agent::{LOG_LINES_DEFAULT, LOG_LINES_MAX};
+use orama_protocol::gateway::NodeCommand as Order;
 
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -16,6 +17,7 @@ use crate::text;
 mod enroll;
 mod follow;
 mod invite;
+mod leave;
 mod manage;
 mod refusals;
 mod status;
@@ -63,6 +65,9 @@ pub enum NodeCommand {
         #[arg(long, value_name = "NAME", value_parser = service_name,
             required_if_eq_any = [("action", "restart"), ("action", "start"), ("action", "reload")])]
         service: Option<String>,
+        /// Reboot or power off although somebody's key would have too few holders meanwhile.
+        #[arg(long)]
+        force: bool,
     },
     /// Restarts one service of a node; the same as `command restart`.
     Restart {
@@ -72,14 +77,18 @@ pub enum NodeCommand {
         #[arg(long, value_name = "NAME", value_parser = service_name)]
         service: String,
     },
-    /// Takes a node out of the cluster. It stops its services; its data is not recoverable after that.
-    Leave(Node),
+    /// Takes a node out of the cluster, after the shares it keeps for others were moved. It stops its services; its
+    /// data is not recoverable after that.
+    Leave(LeaveArgs),
 }
 
 /// Which node.
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct Node {
+    /// The node's id or its overlay address.
+    #[arg(value_name = "NODE", value_parser = node_id)]
+    node: Option<String>,
     /// The node's id, for example node-10.0.0.4.
     #[arg(long, value_name = "ID", value_parser = node_id)]
     node_id: Option<String>,
@@ -89,9 +98,19 @@ pub struct Node {
 }
 
 impl Node {
+    fn address(&self) -> Option<Ipv4Addr> {
+        self.wg_ip.or_else(|| self.node.as_ref()?.parse().ok())
+    }
+
+    /// None: named by its address.
+    fn id(&self) -> Option<&str> {
+        let named = self.node.as_deref().filter(|name| name.parse::<Ipv4Addr>().is_err());
+        self.node_id.as_deref().or(named)
+    }
+
     /// As a query; both values were checked to need no escaping.
     fn query(&self) -> String {
-        match (&self.node_id, self.wg_ip) {
+        match (self.id(), self.address()) {
             (Some(id), _) => format!("node_id={id}"),
             (None, Some(ip)) => format!("wg_ip={ip}"),
             (None, None) => String::new(),
@@ -101,12 +120,27 @@ impl Node {
 
 impl std::fmt::Display for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (&self.node_id, self.wg_ip) {
+        match (self.id(), self.address()) {
             (Some(id), _) => f.write_str(id),
             (None, Some(ip)) => write!(f, "the node at {ip}"),
             (None, None) => f.write_str("no node"),
         }
     }
+}
+
+#[derive(Args)]
+pub struct LeaveArgs {
+    #[command(flatten)]
+    node: Node,
+    /// Do not wait for the others to move their shares: for a node that is dead, or when one of them is.
+    #[arg(long)]
+    force: bool,
+    /// Return when the gateway has taken the order; it goes on by itself.
+    #[arg(long)]
+    no_wait: bool,
+    /// How long to wait until the node has left.
+    #[arg(long, value_name = "TIME", default_value = "15m", value_parser = text::parse_span)]
+    wait: u64,
 }
 
 #[derive(Args)]
@@ -145,13 +179,14 @@ pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Re
         NodeCommand::Refusals { node, service } => {
             refusals::run(&node, service.as_deref(), &connection.with_key()?, output)
         }
-        NodeCommand::Command { action, node, service } => {
-            manage::command(&node, &action, service, &connection.with_key()?, output)
+        NodeCommand::Command { action, node, service, force } => {
+            manage::command(&node, Order { action, service, force }, &connection.with_key()?, output)
         }
         NodeCommand::Restart { node, service } => {
-            manage::command(&node, "restart", Some(service), &connection.with_key()?, output)
+            let order = Order { action: "restart".into(), service: Some(service), force: false };
+            manage::command(&node, order, &connection.with_key()?, output)
         }
-        NodeCommand::Leave(node) => manage::leave(&node, &connection.with_key()?, output),
+        NodeCommand::Leave(args) => leave::run(&args, &connection.with_key()?, output),
     }
 }
 

@@ -1,17 +1,15 @@
-//! What an operator asks of an enrolled node, through the gateway: status, logs, commands, leave.
+//! What an operator asks of an enrolled node, through the gateway: status, logs, commands.
 
 use std::collections::BTreeMap;
 
-use orama_protocol::agent::{CommandRequest, CommandResponse, Status};
-use orama_protocol::gateway::{FleetReport, LeaveRequest, LeaveResponse};
+use orama_protocol::agent::{CommandResponse, Status};
+use orama_protocol::gateway::NodeCommand;
 
-use super::{Node, follow, status};
-use crate::failure::{Exit, Failure};
+use super::{Node, leave, status};
+use crate::failure::Failure;
 use crate::gateway::{self, CallError, Gateway};
 use crate::output::Output;
 use crate::text;
-
-const LEAVE_PATH: &str = "/v1/node/leave";
 
 pub fn status(node: &Node, gateway: &Gateway, output: &Output) -> Result<(), Failure> {
     let failed = |error: CallError| error.into_failure(&format!("cannot get the status of {node}"));
@@ -50,18 +48,13 @@ fn render_logs(logs: &BTreeMap<String, String>) -> String {
     shown
 }
 
-pub fn command(
-    node: &Node,
-    action: &str,
-    service: Option<String>,
-    gateway: &Gateway,
-    output: &Output,
-) -> Result<(), Failure> {
-    let what = service.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-    let failed = |error: CallError| error.into_failure(&format!("cannot {action}{what} on {node}"));
+pub fn command(node: &Node, order: NodeCommand, gateway: &Gateway, output: &Output) -> Result<(), Failure> {
+    let action = order.action.clone();
+    let what = order.service.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+    let failed = |error: CallError| leave::refused(error, &format!("cannot {action}{what} on {node}"));
     let path = format!("/v1/node/command?{}", node.query());
-    let request = CommandRequest { action: action.to_owned(), service };
-    let body = gateway.post(&path, &request).map_err(failed)?;
+    // Before a node goes down the gateway asks all the others.
+    let body = gateway.post_patiently(&path, &order).map_err(failed)?;
     if action == "status" {
         let status: Status = gateway::decode(&path, &body).map_err(failed)?;
         output.pass(&body, || status::render(&status));
@@ -70,33 +63,4 @@ pub fn command(
     let response: CommandResponse = gateway::decode(&path, &body).map_err(failed)?;
     output.pass(&body, || format!("{node}:{what} {}", text::printable(&response.status, 200)));
     Ok(())
-}
-
-pub fn leave(node: &Node, gateway: &Gateway, output: &Output) -> Result<(), Failure> {
-    let failed = |error: CallError| error.into_failure(&format!("cannot take {node} out of the cluster"));
-    let node_id = match (&node.node_id, node.wg_ip) {
-        (Some(id), _) => id.clone(),
-        (None, Some(ip)) => find_by_address(&ip.to_string(), gateway)?,
-        (None, None) => return Err(Failure::new(Exit::Usage, "no node is given")),
-    };
-    output.progress(&format!("asking the gateway to remove {node_id}"));
-    let body = gateway.post(LEAVE_PATH, &LeaveRequest { node_id: node_id.clone() }).map_err(failed)?;
-    let left: LeaveResponse = gateway::decode(LEAVE_PATH, &body).map_err(failed)?;
-    output.pass(&body, || {
-        let address = text::printable(&left.wg_ip, 64);
-        format!("{node_id} is {}; its address {address} is free again", text::printable(&left.status, 64))
-    });
-    Ok(())
-}
-
-/// The gateway's leave takes an id only.
-fn find_by_address(wg_ip: &str, gateway: &Gateway) -> Result<String, Failure> {
-    let failed = |error: CallError| error.into_failure(&format!("cannot find the node at {wg_ip}"));
-    let body = gateway.get(follow::REPORT_PATH).map_err(failed)?;
-    let report: FleetReport = gateway::decode(follow::REPORT_PATH, &body).map_err(failed)?;
-    let found = report.nodes.into_iter().find(|node| node.wg_ip == wg_ip && node.role == "agent");
-    found.map(|node| node.node_id).ok_or_else(|| {
-        Failure::new(Exit::NotFound, format!("no node has the overlay address {wg_ip}"))
-            .next("see `orama monitor report` for the nodes there are")
-    })
 }

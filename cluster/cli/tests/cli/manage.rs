@@ -181,6 +181,79 @@ fn leave_names_the_node_by_id_and_finds_it_by_address() {
 }
 
 #[test]
+fn a_leave_that_takes_time_is_followed_until_the_gateway_forgets_the_node() {
+    const LEAVING: &str = r#"{"status":"leaving","node_id":"node-10.0.0.4","wg_ip":"10.0.0.4",
+        "since":"2026-01-01T00:00:00Z","waiting_for":[{"node_id":"node-10.0.0.5","why":"moves its shares: storing"}]}"#;
+    let gateway = FakeGateway::start(|request, before| match (request.line.as_str(), before) {
+        ("POST /v1/node/leave", _) => Answer::Json(202, LEAVING.into()),
+        (_, 1) => ok(LEAVING),
+        _ => error(404, "no node node-10.0.0.4"),
+    });
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "leave", "node-10.0.0.4"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.out, "node-10.0.0.4 is removed; its address 10.0.0.4 is free again\n");
+    assert_eq!(ran.err.matches("node-10.0.0.5 moves its shares: storing").count(), 1, "{ran:?}");
+    let lines: Vec<String> = gateway.requests().into_iter().map(|request| request.line).collect();
+    let look = "GET /v1/node/leave?node_id=node-10.0.0.4";
+    assert_eq!(lines, ["POST /v1/node/leave", look, look]);
+
+    let gateway = FakeGateway::answering(Answer::Json(202, LEAVING.into()));
+    let ran = orama.at(&gateway, &["node", "leave", "node-10.0.0.4", "--no-wait"]);
+    assert_eq!((ran.code, gateway.requests().len()), (0, 1), "{ran:?}");
+    let ran = orama.at(&gateway, &["node", "leave", "node-10.0.0.4", "--wait", "3s", "--force"]);
+    assert_eq!(ran.code, 6, "{ran:?}");
+    assert!(ran.err.contains("had not left after 3s") && ran.err.contains("--force"), "{ran:?}");
+    assert_eq!(gateway.requests()[1].body, r#"{"node_id":"node-10.0.0.4","force":true}"#);
+}
+
+#[test]
+fn a_guarded_reboot_says_what_to_do_and_force_is_passed_on() {
+    let reason = "without this node the key of node-10.0.0.5 would have 2 reachable holders and needs 3";
+    let gateway = FakeGateway::start(move |request, _| {
+        if request.body.contains("force") { ok(r#"{"status":"rebooting"}"#) } else { error(409, reason) }
+    });
+    let orama = Orama::new();
+    for command in [&["node", "command", "reboot", "node-10.0.0.4"][..], &["node", "leave", "node-10.0.0.4"]]
+    {
+        let ran = orama.at(&gateway, command);
+        assert_eq!(ran.code, 1);
+        assert!(ran.err.contains("the key of node-10.0.0.5") && ran.err.contains("--force"), "{ran:?}");
+    }
+    let ran = orama.at(&gateway, &["node", "command", "reboot", "10.0.0.4", "--force"]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "the node at 10.0.0.4: rebooting\n"));
+    let last = gateway.requests().pop().unwrap();
+    assert_eq!(last.line, "POST /v1/node/command?wg_ip=10.0.0.4");
+    assert_eq!(last.body, r#"{"action":"reboot","force":true}"#);
+}
+
+#[test]
+fn the_report_shows_who_keeps_each_key() {
+    let with = |last: u8, custody: &str| {
+        let node = GOOD.replace("10.0.0.4", &format!("10.0.0.{last}"));
+        format!("{},{custody}}}", node.trim_end_matches('}'))
+    };
+    let good = r#""custody":{"keeper":"guardians","generation":4,"k":3,"n":5,"reachable":5,"state":"settled","seen":null,"warnings":[]}"#;
+    let wallet = r#""leaving":true,"custody":{"keeper":"wallet","generation":0,"k":0,"n":0,"reachable":0,"state":"settled",
+        "seen":"2026-01-01T00:00:00Z","warnings":["only the owner's wallet opens this node"]}"#;
+    let gateway = FakeGateway::answering(report(&format!("{},{}", with(4, good), with(5, wallet))));
+    let ran = Orama::new().at(&gateway, &["monitor", "report"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let keys = "\
+KEY OF         KEPT BY    GENERATION  NEEDED  ANSWER  STATE    WARNINGS
+node-10.0.0.4  guardians  4           3 of 5  5       settled  -
+node-10.0.0.5  wallet     -           -       -       settled  only the owner's wallet opens this node; as of 2026-01-01T00:00:00Z
+";
+    assert!(ran.out.contains(keys) && ran.out.contains("running, leaving"), "{}", ran.out);
+
+    let locked = good.replace("\"reachable\":5", "\"reachable\":2");
+    let gateway = FakeGateway::answering(report(&with(4, &locked)));
+    let ran = Orama::new().at(&gateway, &["monitor", "report"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("too few holders answer for the key of node-10.0.0.4"), "{ran:?}");
+}
+
+#[test]
 fn help_lists_the_exit_codes() {
     let ran = Orama::new().run(&["--help"], "");
     assert_eq!(ran.code, 0);
