@@ -19,7 +19,7 @@ const ABSENCES_MAX: u32 = 2;
 
 /// What one look at the report says about the node.
 enum Sight {
-    Running(NodeReport),
+    Running(Box<NodeReport>),
     /// On its way, with a line for the operator.
     Step(String),
     Failed(String),
@@ -40,7 +40,7 @@ pub fn until_running(
     let mut last = String::new();
     loop {
         match look(&enrolled.node_id, gateway) {
-            Ok(Sight::Running(node)) => return Ok(node),
+            Ok(Sight::Running(node)) => return Ok(*node),
             Ok(Sight::Failed(reason)) => return Err(failed(&node_id, &reason)),
             Ok(Sight::Absent) => absences += 1,
             Ok(Sight::Step(step)) => {
@@ -84,7 +84,7 @@ fn sight(node: Option<NodeReport>) -> Sight {
         return Sight::Failed(if detail.is_empty() { "no reason given".to_owned() } else { detail });
     }
     if phase == "running" && node.reachable && node.healthy {
-        return Sight::Running(node);
+        return Sight::Running(Box::new(node));
     }
     let mut step = phase;
     if !detail.is_empty() {
