@@ -1,7 +1,7 @@
 //! Asks the whole cluster before a node goes away: whose key could nobody put together then? The rule itself is
 //! `orama_keyshare::lifecycle::guard`; this gathers what it needs, from the nodes or from what they told last.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use orama_protocol::peers::CustodyStatus;
 
 use crate::agent::Agents;
 use crate::look;
-use crate::registry::{Node, Role};
+use crate::registry::{Custodies, Node, Role};
 use crate::state::{Lost, State};
 use crate::store::SqlError;
 
@@ -100,11 +100,7 @@ pub async fn check(state: &Arc<State>, agents: &Agents, node: &Node, going: Goin
 }
 
 /// A locked node tells nothing, and needs its holders most: then what it told last counts.
-fn split_key(
-    owner: &Node,
-    fresh: Option<CustodyStatus>,
-    last: &BTreeMap<String, (i64, CustodyStatus)>,
-) -> Option<SplitKey> {
+fn split_key(owner: &Node, fresh: Option<CustodyStatus>, last: &Custodies) -> Option<SplitKey> {
     let custody = fresh.or_else(|| last.get(&owner.node_id).map(|(_, custody)| custody.clone()))?;
     (custody.keeper == "guardians").then(|| SplitKey {
         owner_id: owner.node_id.clone(),

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use actix_web::web::Bytes;
 use orama_protocol::gateway::LeaveWait;
+use orama_protocol::peers::CustodyStatus;
 
 use crate::agent::{Agents, Ask};
 use crate::look;
 use crate::mesh::MeshError;
 use crate::peers::Seen;
-use crate::registry::{Leaving, Node, Role};
+use crate::registry::{Custodies, Leaving, Node, Role};
 use crate::state::{Lost, State};
 use crate::store::SqlError;
 
@@ -37,6 +38,7 @@ pub fn waiting(
     leaving: &Leaving,
     nodes: &[Node],
     visits: &BTreeMap<String, Seen>,
+    last: &Custodies,
 ) -> Vec<LeaveWait> {
     // Nobody is ever told to store a share with a node that is no guardian.
     if leaving.forced || !node.guardian {
@@ -45,20 +47,23 @@ pub fn waiting(
     let others = nodes.iter().filter(|other| other.role == Role::Agent && other.node_id != node.node_id);
     // A node that is enrolling has its first shares with hosts that cannot leave.
     let others = others.filter(|other| other.confirmed_at.is_some());
+    let names = |custody: &CustodyStatus| look::holders(custody).any(|holder| holder == node.wg_ip);
     let why = |other: &Node| match visits.get(&other.node_id) {
         None => Some("was not visited yet".to_owned()),
         Some(Seen::Silent(why)) => Some(why.clone()),
-        Some(Seen::Old) => Some("its agent is too old to move its shares".to_owned()),
+        // It was never told of guardians among the nodes, unless it was a newer one once.
+        Some(Seen::Old) => last
+            .get(&other.node_id)
+            .is_some_and(|(_, custody)| names(custody))
+            .then(|| "its agent is too old to move its shares".to_owned()),
         Some(Seen::Shown { revision, .. }) if *revision < leaving.revision => {
             Some("does not know of the leave yet".to_owned())
         }
         Some(Seen::Shown { custody: None, .. }) => Some("does not say who keeps its key".to_owned()),
-        Some(Seen::Shown { custody: Some(custody), .. }) => {
-            look::holders(custody).any(|holder| holder == node.wg_ip).then(|| match &custody.why {
-                None => format!("moves its shares: {}", custody.state),
-                Some(failure) => format!("moves its shares: {}; last attempt: {failure}", custody.state),
-            })
-        }
+        Some(Seen::Shown { custody: Some(custody), .. }) => names(custody).then(|| match &custody.why {
+            None => format!("moves its shares: {}", custody.state),
+            Some(failure) => format!("moves its shares: {}; last attempt: {failure}", custody.state),
+        }),
     };
     others
         .filter_map(|other| why(other).map(|why| LeaveWait { node_id: other.node_id.clone(), why }))
@@ -108,7 +113,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use orama_protocol::peers::{CustodyHolder, CustodyStatus};
+    use orama_protocol::peers::CustodyHolder;
 
     fn node(last: u8) -> Node {
         Node {
@@ -148,16 +153,19 @@ mod tests {
 
     const LEAVING: Leaving = Leaving { since: 0, revision: 7, forced: false };
 
-    fn reasons(seen: Option<Seen>) -> Vec<String> {
+    fn reasons(seen: Option<Seen>, told_last: &[u8]) -> Vec<String> {
         let visits = seen.into_iter().map(|seen| ("node-10.0.0.3".to_owned(), seen)).collect();
-        let waits = waiting(&node(2), &LEAVING, &[node(2), node(3)], &visits);
+        let Seen::Shown { custody: Some(custody), .. } = shown(7, told_last) else { panic!("it shows one") };
+        let last = BTreeMap::from([("node-10.0.0.3".to_owned(), (0, custody))]);
+        let waits = waiting(&node(2), &LEAVING, &[node(2), node(3)], &visits, &last);
         waits.into_iter().map(|wait| format!("{}: {}", wait.node_id, wait.why)).collect()
     }
 
     #[test]
     fn only_a_node_that_knows_of_the_leave_and_names_others_lets_it_go() {
-        assert_eq!(reasons(Some(shown(7, &[3, 4, 5]))), [""; 0]);
-        assert_eq!(reasons(Some(shown(9, &[]))), [""; 0]);
+        assert_eq!(reasons(Some(shown(7, &[3, 4, 5])), &[2]), [""; 0]);
+        assert_eq!(reasons(Some(shown(9, &[])), &[2]), [""; 0]);
+        assert_eq!(reasons(Some(Seen::Old), &[4, 5]), [""; 0]);
         for (seen, expected) in [
             (None, "was not visited yet"),
             (Some(Seen::Silent("unreachable".into())), "unreachable"),
@@ -166,7 +174,7 @@ mod tests {
             (Some(Seen::Shown { revision: 7, custody: None }), "does not say who keeps its key"),
             (Some(shown(7, &[2, 4, 5])), "moves its shares: storing"),
         ] {
-            assert_eq!(reasons(seen), [format!("node-10.0.0.3: {expected}")]);
+            assert_eq!(reasons(seen, &[2, 4, 5]), [format!("node-10.0.0.3: {expected}")]);
         }
     }
 
@@ -174,11 +182,14 @@ mod tests {
     fn nobody_is_waited_for_by_force_or_without_a_guardian() {
         let nodes = [node(2), node(3)];
         let forced = Leaving { forced: true, ..LEAVING };
-        assert!(waiting(&node(2), &forced, &nodes, &BTreeMap::new()).is_empty());
+        assert!(waiting(&node(2), &forced, &nodes, &BTreeMap::new(), &BTreeMap::new()).is_empty());
         let plain = Node { guardian: false, ..node(2) };
-        assert!(waiting(&plain, &LEAVING, &nodes, &BTreeMap::new()).is_empty());
+        assert!(waiting(&plain, &LEAVING, &nodes, &BTreeMap::new(), &BTreeMap::new()).is_empty());
         let enrolling = Node { confirmed_at: None, ..node(3) };
         let host = Node { role: Role::Peer, ..node(11) };
-        assert!(waiting(&node(2), &LEAVING, &[node(2), enrolling, host], &BTreeMap::new()).is_empty());
+        assert!(
+            waiting(&node(2), &LEAVING, &[node(2), enrolling, host], &BTreeMap::new(), &BTreeMap::new())
+                .is_empty()
+        );
     }
 }

@@ -17,7 +17,7 @@ use orama_protocol::peers::{CustodyStatus, PeerList};
 use crate::agent::{Agents, Ask};
 use crate::leave;
 use crate::look;
-use crate::registry::{Leaving, Node, Role};
+use crate::registry::{Custodies, Leaving, Node, Role};
 use crate::state::{State, now};
 use crate::store::SqlError;
 use book::{Book, Outcome};
@@ -75,6 +75,7 @@ struct Cluster {
     revision: u64,
     nodes: Vec<Node>,
     leaving: BTreeMap<String, Leaving>,
+    last: Custodies,
 }
 
 impl Cluster {
@@ -83,6 +84,7 @@ impl Cluster {
             revision: state.registry.peers_revision()?,
             nodes: state.registry.nodes()?,
             leaving: state.registry.leaving()?,
+            last: state.registry.custody_seen()?,
         })
     }
 
@@ -142,7 +144,7 @@ async fn round(
     }
     for node in cluster.agents() {
         let Some(leaving) = cluster.leaving.get(&node.node_id) else { continue };
-        let waiting = leave::waiting(node, leaving, &cluster.nodes, &state.visits.all());
+        let waiting = leave::waiting(node, leaving, &cluster.nodes, &state.visits.all(), &cluster.last);
         for other in &waiting {
             book.hurry(&other.node_id, Instant::now());
         }

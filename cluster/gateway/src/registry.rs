@@ -5,7 +5,7 @@ mod invites;
 mod membership;
 mod nodes;
 
-pub use membership::Leaving;
+pub use membership::{Custodies, Leaving};
 pub use nodes::{Failure, Node, NodeKey, Role};
 
 use crate::store::{Sql, SqlError, Statement, Value};

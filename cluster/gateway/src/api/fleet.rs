@@ -1,6 +1,6 @@
 //! `GET /v1/fleet/report`: every node at a glance, asked in parallel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
@@ -14,7 +14,7 @@ use crate::agent::Agents;
 use crate::custody::{self, Hosts};
 use crate::look;
 use crate::peers::is_past_enrollment;
-use crate::registry::{Failure, Node, Role};
+use crate::registry::{Custodies, Failure, Node, Role};
 use crate::state::{State, now, rfc3339};
 use crate::store::SqlError;
 
@@ -88,7 +88,7 @@ struct Read {
     nodes: Vec<Node>,
     failures: Vec<Failure>,
     leaving: BTreeSet<String>,
-    last: BTreeMap<String, (i64, CustodyStatus)>,
+    last: Custodies,
 }
 
 impl Read {

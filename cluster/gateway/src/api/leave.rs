@@ -77,9 +77,10 @@ async fn progress(
     node: &Node,
     leaving: Option<Leaving>,
 ) -> Result<LeaveProgress, ApiError> {
-    let nodes = store(state, |state| state.registry.nodes()).await?;
+    let read = |state: &State| Ok((state.registry.nodes()?, state.registry.custody_seen()?));
+    let (nodes, last) = store(state, read).await?;
     let waiting_for =
-        leaving.as_ref().map(|leaving| leave::waiting(node, leaving, &nodes, &state.visits.all()));
+        leaving.as_ref().map(|leaving| leave::waiting(node, leaving, &nodes, &state.visits.all(), &last));
     Ok(LeaveProgress {
         status: if leaving.is_some() { "leaving" } else { "staying" }.into(),
         node_id: node.node_id.clone(),

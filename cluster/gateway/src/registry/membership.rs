@@ -17,6 +17,9 @@ pub struct Leaving {
     pub forced: bool,
 }
 
+/// What each node told last of its key, by node id, and when.
+pub type Custodies = BTreeMap<String, (i64, CustodyStatus)>;
+
 impl Registry {
     /// The first revision is the time, so that a store that was lost and made anew begins above its predecessor.
     pub(super) fn begin_revisions(&self, now: i64) -> Result<(), SqlError> {
@@ -105,7 +108,7 @@ impl Registry {
     }
 
     /// What each node told last, and when.
-    pub fn custody_seen(&self) -> Result<BTreeMap<String, (i64, CustodyStatus)>, SqlError> {
+    pub fn custody_seen(&self) -> Result<Custodies, SqlError> {
         let rows = self.query("SELECT node_id, seen_at, custody FROM custody_seen", vec![])?;
         let seen = rows.into_iter().map(|row| {
             let mut cells = Cells::new(row);
