@@ -85,7 +85,7 @@ fn step(progress: &LeaveProgress) -> String {
         return "nobody has shares with it any more; it is stopped and removed".to_owned();
     }
     let name = |wait: &orama_protocol::gateway::LeaveWait| {
-        format!("{} {}", text::printable(&wait.node_id, 64), text::printable(&wait.why, 200))
+        format!("{}: {}", text::printable(&wait.node_id, 64), text::printable(&wait.why, 200))
     };
     let named: Vec<String> = progress.waiting_for.iter().take(NAMED).map(name).collect();
     let more = match progress.waiting_for.len().saturating_sub(NAMED) {

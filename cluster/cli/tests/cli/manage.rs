@@ -193,7 +193,7 @@ fn a_leave_that_takes_time_is_followed_until_the_gateway_forgets_the_node() {
     let ran = orama.at(&gateway, &["node", "leave", "node-10.0.0.4"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(ran.out, "node-10.0.0.4 is removed; its address 10.0.0.4 is free again\n");
-    assert_eq!(ran.err.matches("node-10.0.0.5 moves its shares: storing").count(), 1, "{ran:?}");
+    assert_eq!(ran.err.matches("node-10.0.0.5: moves its shares: storing").count(), 1, "{ran:?}");
     let lines: Vec<String> = gateway.requests().into_iter().map(|request| request.line).collect();
     let look = "GET /v1/node/leave?node_id=node-10.0.0.4";
     assert_eq!(lines, ["POST /v1/node/leave", look, look]);
