@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use orama_uplink::UplinkConfig;
+use orama_wallet::Address;
 use serde::Deserialize;
 
 /// Where an image keeps the file.
@@ -24,6 +25,15 @@ pub struct Config {
     pub wireguard: Wireguard,
     #[serde(default)]
     pub guardian: Guardian,
+    pub owner: Option<Owner>,
+}
+
+/// Whose nodes these are. The image is verified, so nobody else can name one.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// Address of the wallet that may enrol the first node of a cluster and open its volume.
+    pub wallet: Address,
 }
 
 /// The gateway that the node enrols with. Exactly one of `ca` and `fingerprint` pins it.
@@ -159,6 +169,11 @@ mod tests {
         check("[gateway]\nurl = \"https://a\"\n", Err("exactly one of"));
         check("[gateway]\nurl = \"http://a\"\nca = \"/x\"\n", Err("must begin with https://"));
         check(&format!("{pinned}[wireguard]\nprot = 1\n"), Err("unknown field `prot`"));
+        let owned = |wallet: &str| format!("{pinned}[owner]\nwallet = \"{wallet}\"\n");
+        check(&owned("0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"), Ok(()));
+        check(&owned("0x19e7E376E7C213B7E7e7e46cc70A5dD086DAff2A"), Err("mistyped"));
+        check(&owned("0x19E7"), Err("40 hex digits"));
+        check(&format!("{pinned}[owner]\n"), Err("missing field `wallet`"));
         check("", Err("missing field `gateway`"));
     }
 }

@@ -52,6 +52,7 @@ fn is_well(facts: &Facts) -> bool {
         | Phase::Joining
         | Phase::Unlocking
         | Phase::WaitingForPeers
+        | Phase::WaitingForOwner
         | Phase::Mounting
         | Phase::StartingServices
         | Phase::Degraded

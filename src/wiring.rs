@@ -118,7 +118,10 @@ fn start_workers(
         WgActor::new(Arc::clone(&mesh), Arc::clone(&screen))
     });
 
-    let settings = UnlockSettings { guardian_port: config.guardian.port };
+    let settings = UnlockSettings {
+        guardian_port: config.guardian.port,
+        owner: config.owner.as_ref().map(|owner| owner.wallet),
+    };
     let (unlocking, volume, screen) = (registry.clone(), Arc::clone(volume), Arc::clone(console));
     start(registry, "unlock", &registry.unlock, escalate.clone(), move |_| {
         UnlockActor::new(unlocking.clone(), Arc::clone(&volume), Arc::clone(&screen), settings)
@@ -145,6 +148,7 @@ fn enroll_settings(
         },
         gateway_url: config.gateway.url.clone(),
         pin: pin(&config.gateway)?,
+        owner: config.owner.as_ref().map(|owner| owner.wallet),
         listen: (Ipv4Addr::UNSPECIFIED, orama_protocol::ENROLL_PORT).into(),
         wireguard_port: config.wireguard.port,
         version: image.version.to_string(),

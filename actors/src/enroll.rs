@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, SpawnHandle, WrapFuture};
 use actix_web::dev::ServerHandle;
 use jiff::{SignedDuration, Timestamp};
-use orama_mesh::{Ipv4Prefix, OVERLAY, PrivateKey};
+use orama_mesh::{Ipv4Prefix, OVERLAY, PrivateKey, WgConfig};
 use orama_protocol::Redacted;
 use orama_protocol::enroll::{ENROLL_PROTOCOL, GatewayMessage, NodeConfig, NodeMessage, RegistrationCode};
 use orama_volume::vault::AgentToken;
+use orama_wallet::Address;
+use orama_wallet::statement::OneTimeKey;
 use tokio::sync::mpsc;
 
 use crate::describe;
 use crate::ports::Console;
 use crate::registry::Registry;
+use crate::unlock::Keeper;
 
 mod check;
 pub mod code;
+mod genesis;
+mod genesis_check;
 pub mod machine;
 mod page;
 pub mod pinned_tls;
@@ -30,10 +35,11 @@ pub mod sealed_push;
 mod socket;
 
 pub use check::ConfigProblem;
+pub use genesis::{EnrollGenesis, GenesisRefused};
+pub use genesis_check::GenesisProblem;
 pub use pinned_tls::Pin;
 pub use push::{PushRefused, SealedPush};
 
-use check::Checked;
 use machine::{Action, Event, State};
 
 /// Frames to the gateway that may wait: hello, acceptance and a dozen provisioning steps.
@@ -62,13 +68,20 @@ pub struct EnrollActor {
     own_key: Option<PrivateKey>,
     /// An accepted configuration that waits for the gateway's word.
     agreed: Option<Agreed>,
+    /// What the owner has to sign over, until it was used.
+    one_time_key: Option<OneTimeKey>,
+    progress: genesis::Progress,
     /// Why the gateway was not reached, as last logged.
     last_trouble: String,
 }
 
 /// What a provisioning starts from.
 struct Agreed {
-    checked: Checked,
+    node_id: String,
+    address: Ipv4Prefix,
+    /// With the private key.
+    wireguard: WgConfig,
+    keeper: Keeper,
     cluster_secret: Redacted,
     agent_token: AgentToken,
 }
@@ -78,6 +91,8 @@ pub struct EnrollSettings {
     /// `https://host[:port]`.
     pub gateway_url: String,
     pub pin: Pin,
+    /// Address of the wallet that may enrol the node without a gateway.
+    pub owner: Option<Address>,
     /// Where the registration code is shown; `0.0.0.0:9999` on a node.
     pub listen: SocketAddr,
     pub wireguard_port: u16,
@@ -129,6 +144,8 @@ impl EnrollActor {
             outgoing: None,
             own_key: None,
             agreed: None,
+            one_time_key: None,
+            progress: genesis::Progress::default(),
             last_trouble: String::new(),
         }
     }
@@ -199,6 +216,7 @@ impl EnrollActor {
             expires: until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             wireguard_public_key: (!push_only)
                 .then(|| self.own_key.get_or_insert_with(PrivateKey::generate).public().to_string()),
+            genesis: if push_only { None } else { self.offer() },
         };
         *crate::supervise::lock(&self.shown) = (!push_only).then(|| shown.clone());
         self.code = Some(shown);
@@ -214,6 +232,12 @@ impl EnrollActor {
     fn announce(&self) {
         if let Some(shown) = &self.code {
             self.console.line(&self.console_line(shown));
+            if let (Some(genesis), Some(key)) = (&shown.genesis, &shown.wireguard_public_key) {
+                self.console.line(&format!(
+                    "or, without a gateway, by the wallet {}: orama node enroll --genesis (WireGuard key {key})",
+                    genesis.owner
+                ));
+            }
         }
     }
 
@@ -223,7 +247,10 @@ impl EnrollActor {
             return;
         }
         let push = self.state.push_only.then(|| self.registry.enroll.clone());
-        match page::serve(self.settings.listen, Arc::clone(&self.shown), push) {
+        let genesis = (!self.state.push_only && self.settings.owner.is_some())
+            .then(|| (self.registry.enroll.clone(), self.progress.clone()));
+        let page = page::Page { shown: Arc::clone(&self.shown), push, genesis };
+        match page::serve(self.settings.listen, page) {
             Ok((_, handle, server)) => {
                 self.server = Some(handle);
                 actix_rt::spawn(server);
@@ -236,7 +263,7 @@ impl EnrollActor {
     }
 
     fn console_line(&self, shown: &RegistrationCode) -> String {
-        let RegistrationCode { code, expires, wireguard_public_key: _ } = shown;
+        let RegistrationCode { code, expires, wireguard_public_key: _, genesis: _ } = shown;
         let port = self.settings.listen.port();
         match (self.settings.mode, (self.settings.addresses)().first()) {
             (EnrollMode::SealedPush, _) => format!("registration code {code}, expires {expires}"),
@@ -308,7 +335,14 @@ impl EnrollActor {
         let key = self.own_key.get_or_insert_with(PrivateKey::generate);
         let checked = check::check(&config, key, port, self.overlay).map_err(|error| describe(&error))?;
         let agent_token = AgentToken::generate().map_err(|error| describe(&error))?;
-        self.agreed = Some(Agreed { checked, cluster_secret: config.cluster_secret, agent_token });
+        self.agreed = Some(Agreed {
+            node_id: checked.node_id,
+            address: checked.address,
+            wireguard: checked.wireguard,
+            keeper: Keeper::Guardians(checked.guardians),
+            cluster_secret: config.cluster_secret,
+            agent_token,
+        });
         Ok(())
     }
 

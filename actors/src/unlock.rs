@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
 use orama_volume::vault::{AgentToken, Vault, VaultError};
 use orama_volume::{CloseError, DataVolume, EarlyState, MacMismatch, MountError, SealedRecord};
+use orama_wallet::Address;
 use tokio::sync::mpsc;
 
 use crate::boot::BootEvent;
@@ -15,25 +16,32 @@ use crate::facts::{ApiToken, Identity, Scope};
 use crate::ports::Console;
 use crate::registry::Registry;
 
+mod challenges;
 mod gather;
 mod guardian_client;
 mod machine;
+mod owner;
 mod provision;
 
 pub use guardian_client::{GUARDIAN_TIMEOUT, GuardianClient};
-pub use provision::{Guardian, NodeSetup, ProvisionError};
+pub use owner::{GetGenesisKey, OwnerRefusal, OwnerUnlock};
+pub use provision::{Guardian, Keeper, NodeSetup, ProvisionError};
 
 pub struct UnlockActor {
     pub(crate) registry: Registry,
     pub(crate) volume: Arc<dyn DataVolume>,
     pub(crate) console: Arc<dyn Console>,
     pub(crate) settings: UnlockSettings,
+    /// While the node waits for its owner, and after.
+    owner: Option<owner::OwnerWait>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct UnlockSettings {
     /// TCP port on which every guardian listens, on its overlay address.
     pub guardian_port: u16,
+    /// Address of the owner's wallet, from the verified image.
+    pub owner: Option<Address>,
 }
 
 /// Gathers shares and opens the volume, for as long as it takes. Progress goes to the boot actor and the facts.
@@ -92,7 +100,7 @@ impl UnlockActor {
         console: Arc<dyn Console>,
         settings: UnlockSettings,
     ) -> Self {
-        Self { registry, volume, console, settings }
+        Self { registry, volume, console, settings, owner: None }
     }
 }
 
@@ -104,6 +112,9 @@ impl Handler<Unlock> for UnlockActor {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, Unlock { state }: Unlock, _: &mut Self::Context) -> Self::Result {
+        if let Some(sealed_key) = state.sealed_key.clone() {
+            return self.wait_for_owner(state, sealed_key);
+        }
         let gathering = gather::Gathering {
             registry: self.registry.clone(),
             volume: Arc::clone(&self.volume),

@@ -21,6 +21,7 @@ fn options(gateway: &Gateway, guardians: &Guardians) -> Options {
         gateway_url: gateway.url.clone(),
         pin: gateway.authority.clone(),
         mode: EnrollMode::Websocket,
+        owner: None,
     }
 }
 

@@ -194,15 +194,18 @@ async fn before_the_volume_is_open_nothing_can_be_changed() {
 }
 
 #[actix_web::test]
-async fn a_node_with_guardians_has_no_genesis_key() {
+async fn what_is_no_key_or_no_answer_of_an_owner_is_refused() {
     let node = node_with_token(Scope::Full);
-    check(&node, "GET", "/v1/agent/genesis-key", "", 404, "no genesis key").await;
     let unlock = "/v1/agent/unlock";
     check(&node, "POST", unlock, "{}", 400, "not the JSON").await;
     check(&node, "POST", unlock, r#"{"key":"!"}"#, 400, "not base64").await;
     check(&node, "POST", unlock, r#"{"key":"AAAA"}"#, 400, "3 bytes instead of 32").await;
     let key = STANDARD.encode([7; 32]);
-    check(&node, "POST", unlock, &format!(r#"{{"key":"{key}"}}"#), 409, "not a genesis node").await;
+    let with = |rest: &str| format!(r#"{{"key":"{key}"{rest}}}"#);
+    check(&node, "POST", unlock, &with(r#","challenge":"00""#), 400, "64 lowercase hex").await;
+    let challenge = "0a".repeat(32);
+    let unsigned = with(&format!(r#","challenge":"{challenge}","signature":"0x12""#));
+    check(&node, "POST", unlock, &unsigned, 400, "signature").await;
 }
 
 #[actix_web::test]
@@ -214,6 +217,7 @@ async fn an_actor_that_is_not_there_is_said_and_not_a_crash() {
         ("GET", "/v1/agent/logs?service=rqlite", ""),
         ("POST", "/v1/agent/command", r#"{"action":"restart","service":"rqlite"}"#),
         ("POST", "/v1/agent/command", r#"{"action":"stop"}"#),
+        ("GET", "/v1/agent/genesis-key", ""),
     ] {
         check(&node, method, path, body, 503, "not running").await;
     }

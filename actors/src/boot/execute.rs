@@ -166,6 +166,7 @@ impl BootActor {
             | Phase::Joining
             | Phase::Unlocking
             | Phase::WaitingForPeers
+            | Phase::WaitingForOwner
             | Phase::Mounting
             | Phase::StartingServices
             | Phase::Running

@@ -16,6 +16,7 @@ pub const RETRY: Duration = Duration::from_secs(5);
 ///    │                    │    ▲        │                              │
 ///    │                    ▼    │        │ early state edited           │
 ///    │               WaitingForPeers    ▼                              │
+///    │               WaitingForOwner                                   │
 ///    └──────────────────────────────► Degraded                         │
 ///         header damaged                (for good; status only)        │
 ///                                                                      ▼
@@ -31,6 +32,7 @@ pub enum Phase {
     Joining,
     Unlocking,
     WaitingForPeers,
+    WaitingForOwner,
     Mounting,
     StartingServices,
     Running,
@@ -49,6 +51,7 @@ impl Phase {
             Self::Joining => "joining",
             Self::Unlocking => "unlocking",
             Self::WaitingForPeers => "waiting-for-peers",
+            Self::WaitingForOwner => "waiting-for-owner",
             Self::Mounting => "mounting",
             Self::StartingServices => "starting-services",
             Self::Running => "running",
@@ -120,6 +123,10 @@ pub enum Event {
     },
     /// Too few good shares; `why` names every guardian and the next try.
     Waiting {
+        why: String,
+    },
+    /// The owner's wallet keeps the key; `why` says what to do.
+    WaitingForOwner {
         why: String,
     },
     VolumeOpen,
@@ -226,12 +233,15 @@ pub fn step(state: &State, event: Event) -> Step {
         },
         Event::Provisioned => match state.phase {
             Phase::Provisioning => {
-                state.go(Phase::StartingServices, "volume made, shares stored", [Action::StartServices])
+                state.go(Phase::StartingServices, "volume made, its key is kept", [Action::StartServices])
             }
             _ => state.ignore(),
         },
         Event::MeshUp | Event::MeshFailed { .. } => joining(state, event),
-        Event::Gathering { .. } | Event::Waiting { .. } | Event::VolumeOpen => unlocking(state, event),
+        Event::Gathering { .. }
+        | Event::Waiting { .. }
+        | Event::WaitingForOwner { .. }
+        | Event::VolumeOpen => unlocking(state, event),
         Event::Mounted | Event::MountFailed { .. } | Event::EarlyStateEdited { .. } => mounting(state, event),
         Event::AllSpawned => match state.phase {
             Phase::StartingServices => {
@@ -272,6 +282,7 @@ fn retry(state: &State) -> Step {
         | Phase::Provisioning
         | Phase::Unlocking
         | Phase::WaitingForPeers
+        | Phase::WaitingForOwner
         | Phase::StartingServices
         | Phase::Running
         | Phase::Degraded
@@ -283,7 +294,7 @@ fn retry(state: &State) -> Step {
 fn joining(state: &State, event: Event) -> Step {
     match (state.phase, event) {
         (Phase::Joining, Event::MeshUp) => {
-            state.go(Phase::Unlocking, "asking guardians for key shares", [Action::Unlock])
+            state.go(Phase::Unlocking, "getting the volume key", [Action::Unlock])
         }
         (Phase::Joining, Event::MeshFailed { why }) => {
             state.explain(format!("wireguard does not come up: {why}"), [Action::Retry])
@@ -300,7 +311,10 @@ fn unlocking(state: &State, event: Event) -> Step {
         (Phase::Unlocking | Phase::WaitingForPeers, Event::Waiting { why }) => {
             state.go(Phase::WaitingForPeers, why, [])
         }
-        (Phase::Unlocking | Phase::WaitingForPeers, Event::VolumeOpen) => {
+        (Phase::Unlocking | Phase::WaitingForOwner, Event::WaitingForOwner { why }) => {
+            state.go(Phase::WaitingForOwner, why, [])
+        }
+        (Phase::Unlocking | Phase::WaitingForPeers | Phase::WaitingForOwner, Event::VolumeOpen) => {
             state.go(Phase::Mounting, "volume open", [Action::Mount])
         }
         (_, _) => state.ignore(),

@@ -39,6 +39,8 @@ fn the_way_of_an_enrolled_node() {
     check(Phase::Unlocking, Event::Waiting { why: why() }, Phase::WaitingForPeers, &[]);
     let gathering = Event::Gathering { needed: 3, holders: 5 };
     check(Phase::WaitingForPeers, gathering, Phase::Unlocking, &[]);
+    check(Phase::Unlocking, Event::WaitingForOwner { why: why() }, Phase::WaitingForOwner, &[]);
+    check(Phase::WaitingForOwner, Event::VolumeOpen, Phase::Mounting, &[Action::Mount]);
     check(Phase::Unlocking, Event::VolumeOpen, Phase::Mounting, &[Action::Mount]);
     check(Phase::Mounting, Event::MountFailed { why: why() }, Phase::Mounting, &[Action::Retry]);
     check(Phase::Mounting, Event::Mounted, Phase::StartingServices, &[Action::StartServices]);
@@ -76,13 +78,14 @@ fn only_an_enrolling_node_may_be_provisioned() {
     }
 }
 
-const ALL: [Phase; 12] = [
+const ALL: [Phase; 13] = [
     Phase::Starting,
     Phase::Enrolling,
     Phase::Provisioning,
     Phase::Joining,
     Phase::Unlocking,
     Phase::WaitingForPeers,
+    Phase::WaitingForOwner,
     Phase::Mounting,
     Phase::StartingServices,
     Phase::Running,

@@ -15,6 +15,7 @@ pub const JITTER_PERCENT: u32 = 20;
 ///                   ▲  ▲ rejected: new code, hello │    ▲ refused     │aborted       │   provisioned
 ///                   │  └────────── lost ───────────┴────┴─────────────┘              │
 ///                   └───────────────── failed: new code ─────────────────────────────┘
+///   Offline, Greeting, Waiting ── the owner signed ──► Provisioning
 /// ```
 /// A lost socket does not stop a provisioning: the operator has been answered, the volume is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +53,8 @@ pub enum Event {
     Rejected,
     ConfigGood,
     ConfigBad(String),
+    /// The owner's wallet configures the node; no gateway has a part in it.
+    OwnerSigned,
     Registered,
     Aborted,
     CodeExpired,
@@ -108,6 +111,9 @@ pub fn step(state: State, event: Event, jitter: u32) -> (State, Vec<Action>) {
         // The compatibility mode: the answer to the push is the acceptance, and nothing is registered after it.
         (Phase::Offline, Event::ConfigGood) if state.push_only => {
             (state.to(Phase::Provisioning), vec![Action::Provision])
+        }
+        (Phase::Offline | Phase::Greeting | Phase::Waiting, Event::OwnerSigned) => {
+            (state.to(Phase::Provisioning), vec![Action::HangUp, Action::Provision])
         }
         (Phase::Waiting, Event::ConfigBad(why)) => (state, vec![Action::Refuse(why)]),
         (Phase::Agreed, Event::Registered) => (state.to(Phase::Provisioning), vec![Action::Provision]),

@@ -11,9 +11,11 @@ use actix_web::http::{KeepAlive, Method, StatusCode};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use orama_protocol::enroll::RegistrationCode;
+use orama_protocol::genesis::{GENESIS_ENROLL_PATH, GENESIS_PROGRESS_PATH};
 use orama_protocol::{BODY_LIMIT_BYTES, ErrorBody};
 
-use super::{PushRefused, SealedPush};
+use super::genesis::Progress;
+use super::{EnrollGenesis, GenesisRefused, PushRefused, SealedPush};
 use crate::supervise::{Link, lock};
 
 /// Connections at a time: one operator and a few who look.
@@ -29,32 +31,35 @@ const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const STOP_TIMEOUT_SECONDS: u64 = 2;
 /// Path of the compatibility mode.
 const PUSH_PATH: &str = "/v1/agent/enroll/complete";
+/// Largest request of an owner, bytes: configuration, statement and signature with JSON's escapes.
+const GENESIS_BODY_LIMIT_BYTES: usize = 16 * 1024;
 const CODE_HEADER: &str = "X-Orama-Enrollment-Code";
 
 /// What the page shows; none: the code is shown on the console only.
 pub type Shown = Arc<Mutex<Option<RegistrationCode>>>;
 
-struct Page {
-    shown: Shown,
+#[derive(Clone)]
+pub struct Page {
+    pub shown: Shown,
     /// Present in the compatibility mode.
-    push: Option<Link<super::EnrollActor>>,
+    pub push: Option<Link<super::EnrollActor>>,
+    /// Present when the owner's wallet may enrol the node.
+    pub genesis: Option<(Link<super::EnrollActor>, Progress)>,
 }
 
 /// Binds and starts; the port is open when this returns.
-pub fn serve(
-    listen: SocketAddr,
-    shown: Shown,
-    push: Option<Link<super::EnrollActor>>,
-) -> std::io::Result<(SocketAddr, ServerHandle, Server)> {
+pub fn serve(listen: SocketAddr, page: Page) -> std::io::Result<(SocketAddr, ServerHandle, Server)> {
     let listener = orama_http::listen(listen)?;
     let address = listener.local_addr()?;
-    let page = web::Data::new(Page { shown, push });
+    let page = web::Data::new(page);
     let server = HttpServer::new(move || {
         App::new()
             .wrap(from_fn(orama_http::hold_body))
             .app_data(page.clone())
             .route("/", web::route().to(code))
             .route(PUSH_PATH, web::route().to(complete))
+            .route(GENESIS_ENROLL_PATH, web::route().to(genesis))
+            .route(GENESIS_PROGRESS_PATH, web::route().to(progress))
             .default_service(web::to(async || error(StatusCode::NOT_FOUND, "there is only / here")))
     })
     .workers(1)
@@ -118,6 +123,60 @@ fn html(shown: &RegistrationCode) -> String {
     )
 }
 
+async fn genesis(request: HttpRequest, page: web::Data<Page>, body: web::Payload) -> HttpResponse {
+    let Some((enroll, _)) = &page.genesis else { return no_owner() };
+    if request.method() != Method::POST {
+        return not_allowed("POST");
+    }
+    let bytes = match read_body(body, GENESIS_BODY_LIMIT_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
+    };
+    let request = match serde_json::from_slice(&bytes) {
+        Ok(request) => EnrollGenesis(request),
+        Err(problem) => return error(StatusCode::BAD_REQUEST, &format!("the body is no request: {problem}")),
+    };
+    match enroll.ask(request).await {
+        Ok(Ok(accepted)) => HttpResponse::Ok().force_close().json(accepted),
+        Ok(Err(refused)) => {
+            let status = match &refused {
+                GenesisRefused::NoOwner => StatusCode::NOT_FOUND,
+                GenesisRefused::NotNow => StatusCode::CONFLICT,
+                GenesisRefused::Problem(problem) if problem.is_unauthorized() => StatusCode::UNAUTHORIZED,
+                GenesisRefused::Problem(_) => StatusCode::BAD_REQUEST,
+                GenesisRefused::Seal(_) | GenesisRefused::Random(_) | GenesisRefused::Token(_) => {
+                    StatusCode::INTERNAL_SERVER_ERROR
+                }
+            };
+            error(status, &crate::describe(&refused))
+        }
+        Err(_) => error(StatusCode::SERVICE_UNAVAILABLE, "the node cannot be enrolled now"),
+    }
+}
+
+async fn progress(request: HttpRequest, page: web::Data<Page>) -> HttpResponse {
+    match &page.genesis {
+        None => no_owner(),
+        Some(_) if request.method() != Method::GET => not_allowed("GET"),
+        Some((_, progress)) => HttpResponse::Ok().force_close().json(progress.read()),
+    }
+}
+
+fn no_owner() -> HttpResponse {
+    error(StatusCode::NOT_FOUND, "this node's image names no owner")
+}
+
+async fn read_body(body: web::Payload, limit: usize) -> Result<web::Bytes, HttpResponse> {
+    match tokio::time::timeout(BODY_TIMEOUT, body.to_bytes_limited(limit)).await {
+        Ok(Ok(Ok(bytes))) => Ok(bytes),
+        Ok(Ok(Err(_))) => Err(error(StatusCode::BAD_REQUEST, "the body broke off")),
+        Ok(Err(_)) => {
+            Err(error(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body has more than {limit} bytes")))
+        }
+        Err(_) => Err(error(StatusCode::REQUEST_TIMEOUT, "the body took too long")),
+    }
+}
+
 async fn complete(request: HttpRequest, page: web::Data<Page>, body: web::Payload) -> HttpResponse {
     let Some(enroll) = &page.push else {
         return error(StatusCode::NOT_FOUND, "there is only / here");
@@ -127,12 +186,9 @@ async fn complete(request: HttpRequest, page: web::Data<Page>, body: web::Payloa
     }
     let code =
         request.headers().get(CODE_HEADER).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let read = body.to_bytes_limited(BODY_LIMIT_BYTES);
-    let bytes = match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Ok(Ok(Ok(bytes))) => bytes,
-        Ok(Ok(Err(_))) => return error(StatusCode::BAD_REQUEST, "the body broke off"),
-        Ok(Err(_)) => return error(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 1 MiB"),
-        Err(_) => return error(StatusCode::REQUEST_TIMEOUT, "the body took too long"),
+    let bytes = match read_body(body, BODY_LIMIT_BYTES).await {
+        Ok(bytes) => bytes,
+        Err(refusal) => return refusal,
     };
     let Ok(body) = String::from_utf8(bytes.into()) else {
         return error(StatusCode::BAD_REQUEST, "the body is not text");

@@ -14,9 +14,11 @@ fn serve_code() -> Served {
         code: "ABCD1234".into(),
         expires: "2026-01-01T00:00:00Z".into(),
         wireguard_public_key: None,
+        genesis: None,
     };
     let shown = Arc::new(Mutex::new(Some(code)));
-    let (address, handle, server) = serve((std::net::Ipv4Addr::LOCALHOST, 0).into(), shown, None).unwrap();
+    let page = Page { shown, push: None, genesis: None };
+    let (address, handle, server) = serve((std::net::Ipv4Addr::LOCALHOST, 0).into(), page).unwrap();
     actix_rt::spawn(server);
     Served { address, handle }
 }
@@ -57,6 +59,8 @@ async fn refuses_everything_else() {
         ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}", "405"),
         ("DELETE / HTTP/1.1\r\nHost: x\r\n\r\n", "405"),
         ("GET /etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
+        ("POST /v1/agent/enroll/genesis HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "404"),
+        ("GET /v1/agent/enroll/progress HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
         ("POST /v1/agent/enroll/complete HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "404"),
         ("\x00\x01\x02\r\n\r\n", "400"),
     ] {

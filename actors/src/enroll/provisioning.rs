@@ -27,10 +27,12 @@ impl EnrollActor {
         let Some(agreed) = self.agreed.take() else {
             return self.apply(Event::ProvisioningFailed("the configuration is lost".into()), context);
         };
-        let (progress, mut steps) = mpsc::channel(STEPS);
+        let (progress, mut steps) = mpsc::channel::<String>(STEPS);
         let outgoing = self.outgoing.clone();
+        let shown = self.progress.clone();
         let forward = async move {
             while let Some(step) = steps.recv().await {
+                shown.step(&step);
                 if let Some(outgoing) = &outgoing {
                     let _ = outgoing.try_send(NodeMessage::Progress { step });
                 }
@@ -52,6 +54,7 @@ impl EnrollActor {
                 Ok(()) => Event::Provisioned,
                 Err(why) => {
                     tracing::error!("provisioning failed: {why}");
+                    actor.progress.failed(&why);
                     Event::ProvisioningFailed(why)
                 }
             };
@@ -68,6 +71,7 @@ impl EnrollActor {
             | boot::Phase::Joining
             | boot::Phase::Unlocking
             | boot::Phase::WaitingForPeers
+            | boot::Phase::WaitingForOwner
             | boot::Phase::Mounting
             | boot::Phase::StartingServices
             | boot::Phase::Running
@@ -99,8 +103,8 @@ async fn run(
     gateway_url: String,
     progress: mpsc::Sender<String>,
 ) -> Result<(), String> {
-    let Agreed { checked, cluster_secret, agent_token } = agreed;
-    let begin = boot::Event::BeginProvisioning { node_id: checked.node_id.clone() };
+    let Agreed { node_id, address, mut wireguard, keeper, cluster_secret, agent_token } = agreed;
+    let begin = boot::Event::BeginProvisioning { node_id: node_id.clone() };
     match registry.boot.ask(BootEvent(begin)).await {
         Ok(boot::Verdict::Accepted) => {}
         Ok(boot::Verdict::Denied(why)) => return Err(why),
@@ -108,19 +112,18 @@ async fn run(
         Err(error) => return Err(format!("boot actor: {error}")),
     }
     let _ = progress.try_send("bringing up wireguard".into());
-    let peers = mesh_state::peer_states(&checked.wireguard);
-    let mut wireguard = checked.wireguard;
+    let peers = mesh_state::peer_states(&wireguard);
     let listen_port = wireguard.listen_port.unwrap_or(orama_protocol::WIREGUARD_PORT);
     let Some(private_key) = wireguard.private_key.take() else { return Err("no WireGuard key".into()) };
     let setup = NodeSetup {
-        node_id: checked.node_id,
-        address: checked.address,
+        node_id,
+        address,
         listen_port,
         peers,
         gateway_url,
         agent_token,
         cluster_secret,
-        guardians: checked.guardians,
+        keeper,
         private_key,
     };
     let config = orama_mesh::WgConfig { private_key: Some(copy(&setup)), ..wireguard };

@@ -252,7 +252,7 @@ pub(super) enum OpenProblem {
 }
 
 /// Opens on a blocking thread; the key is gone when this returns.
-async fn open_volume(volume: &Arc<dyn DataVolume>, key: VolumeKey) -> Result<(), OpenProblem> {
+pub(super) async fn open_volume(volume: &Arc<dyn DataVolume>, key: VolumeKey) -> Result<(), OpenProblem> {
     let volume = Arc::clone(volume);
     match tokio::task::spawn_blocking(move || volume.open(&key)).await {
         Ok(result) => result.map_err(OpenProblem::Open),

@@ -21,6 +21,7 @@ use orama_volume::{
     CloseError, DataVolume, EarlyState, EarlyStateError, FilesystemError, FormatError, MacKey, MountError,
     OpenError, PeerState, PrivateKeyText, Probe, RandomError, WireguardState, WriteStateError,
 };
+use orama_wallet::{PublicKey, SealError, seal_key};
 use tokio::sync::mpsc;
 use zeroize::Zeroizing;
 
@@ -44,8 +45,15 @@ pub struct NodeSetup {
     pub gateway_url: String,
     pub agent_token: AgentToken,
     pub cluster_secret: Redacted,
+    pub keeper: Keeper,
+}
+
+/// Who keeps the volume key from the start.
+pub enum Keeper {
     /// At least three, all different.
-    pub guardians: Vec<Guardian>,
+    Guardians(Vec<Guardian>),
+    /// The owner's: a genesis node has nobody else yet.
+    Wallet(PublicKey),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +100,8 @@ pub enum ProvisionError {
     Combine(#[source] CombineError),
     #[error("the stored shares make another key")]
     OtherKey,
+    #[error("sealing the volume key to the owner's wallet")]
+    Seal(#[source] SealError),
     #[error("the record of enrollment")]
     Record(#[source] EarlyStateError),
     #[error("writing the record of enrollment into the header")]
@@ -111,7 +121,7 @@ pub(super) async fn provision(
 ) -> Result<AgentToken, ProvisionError> {
     let mut work = Work { volume, console, progress, stored: None };
     let client = GuardianClient::new(orama_mesh::identity(&setup.private_key), guardian_port);
-    let guardians = setup.guardians.clone();
+    let guardians = setup.keeper.guardians().to_vec();
     let result = work.run(&client, setup).await;
     if result.is_err() {
         if let Some(name) = work.stored {
@@ -128,6 +138,38 @@ pub(super) async fn provision(
     result
 }
 
+impl Keeper {
+    fn guardians(&self) -> &[Guardian] {
+        match self {
+            Self::Guardians(guardians) => guardians,
+            Self::Wallet(_) => &[],
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, ProvisionError> {
+        match self {
+            Self::Guardians(guardians) => Threshold::for_guardians(guardians.len())
+                .map(Plan::Share)
+                .map_err(|error| ProvisionError::Guardians(guardians.len(), error)),
+            Self::Wallet(owner) => Ok(Plan::Seal(*owner)),
+        }
+    }
+}
+
+/// What is done with the new key.
+enum Plan {
+    Share(Threshold),
+    Seal(PublicKey),
+}
+
+/// Where the key is now, as the header will say it.
+struct Kept {
+    custody: Custody,
+    sealed_key: Option<String>,
+    /// For the console, once it is true for good.
+    said: String,
+}
+
 struct Work<'a> {
     volume: &'a Arc<dyn DataVolume>,
     console: &'a dyn Console,
@@ -138,8 +180,7 @@ struct Work<'a> {
 
 impl Work<'_> {
     async fn run(&mut self, client: &GuardianClient, setup: NodeSetup) -> Result<AgentToken, ProvisionError> {
-        let threshold = Threshold::for_guardians(setup.guardians.len())
-            .map_err(|error| ProvisionError::Guardians(setup.guardians.len(), error))?;
+        let plan = setup.keeper.plan()?;
         let key = VolumeKey::generate().map_err(ProvisionError::Key)?;
 
         self.begin("formatting the volume");
@@ -158,25 +199,53 @@ impl Work<'_> {
             .blocking((setup, mac_key), |volume, (setup, mac_key)| write_files(volume, setup, mac_key))
             .await?;
 
+        let kept = match plan {
+            Plan::Share(threshold) => self.share(client, threshold, volume_uuid, &setup, key).await?,
+            Plan::Seal(owner) => self.seal(&owner, key).await?,
+        };
+
+        self.begin("writing the record of enrollment");
+        let said = kept.said.clone();
+        let (state, token) = record(setup, volume_uuid, kept)?;
+        // From here on the shares stay where they are: a write that fails may have reached the disk all the same.
+        self.stored = None;
+        self.blocking((state, mac_key), |volume, (state, mac_key)| commit(volume, state, mac_key)).await?;
+        self.console.line(&said);
+        Ok(token)
+    }
+
+    /// Gives every guardian its share, and proves that the stored shares make the key.
+    async fn share(
+        &mut self,
+        client: &GuardianClient,
+        threshold: Threshold,
+        volume_uuid: [u8; 16],
+        setup: &NodeSetup,
+        key: VolumeKey,
+    ) -> Result<Kept, ProvisionError> {
         self.begin("splitting the key");
-        let (set, envelopes) = deal(&key, threshold, volume_uuid, &setup)?;
+        let (set, envelopes) = deal(&key, threshold, volume_uuid, setup)?;
         let name = secret_name(volume_uuid, FIRST_GENERATION);
         self.begin(&format!("storing {} shares", set.n()));
         self.stored = Some(name.clone());
         store(client, &name, &set, &envelopes).await?;
         self.begin("reading the shares back");
-        read_back(client, &name, &set, volume_uuid, &setup, &key).await?;
-        drop(key);
+        read_back(client, &name, &set, volume_uuid, setup, &key).await?;
         let (k, n) = (set.k(), set.n());
+        let said = format!("key split {k} of {n}, generation {FIRST_GENERATION}, stored on {n} guardians");
+        Ok(Kept { custody: Custody::shared(set), sealed_key: None, said })
+    }
 
-        self.begin("writing the record of enrollment");
-        let (state, token) = record(setup, volume_uuid, set)?;
-        // From here on the shares stay where they are: a write that fails may have reached the disk all the same.
-        self.stored = None;
-        self.blocking((state, mac_key), |volume, (state, mac_key)| commit(volume, state, mac_key)).await?;
-        self.console
-            .line(&format!("key split {k} of {n}, generation {FIRST_GENERATION}, stored on {n} guardians"));
-        Ok(token)
+    /// Seals the key to the owner's wallet, and leaves it inside the volume for the first split.
+    async fn seal(&self, owner: &PublicKey, key: VolumeKey) -> Result<Kept, ProvisionError> {
+        self.begin("sealing the key to the owner's wallet");
+        let sealed = seal_key(owner, key.expose()).map_err(ProvisionError::Seal)?;
+        self.blocking(key, |volume, key| {
+            Vault::at(volume.root()).write_volume_key(key.expose()).map_err(ProvisionError::Files)
+        })
+        .await?;
+        let said = format!("key sealed to the owner's wallet {}", owner.address());
+        Ok(Kept { custody: Custody::wallet(), sealed_key: Some(sealed), said })
     }
 
     fn begin(&self, step: &str) {
@@ -238,11 +307,12 @@ fn deal(
     volume: [u8; 16],
     setup: &NodeSetup,
 ) -> Result<(ShareSet, Vec<Encoded>), ProvisionError> {
-    let mut holders = Vec::with_capacity(setup.guardians.len());
-    let mut envelopes = Vec::with_capacity(setup.guardians.len());
+    let guardians = setup.keeper.guardians();
+    let mut holders = Vec::with_capacity(guardians.len());
+    let mut envelopes = Vec::with_capacity(guardians.len());
     let seal = ShareSeal::new(setup.private_key.expose(), volume);
     let shares = split(key, threshold).map_err(ProvisionError::Split)?;
-    for (guardian, share) in setup.guardians.iter().zip(shares) {
+    for (guardian, share) in guardians.iter().zip(shares) {
         let x = share.x();
         let node_id = setup.node_id.clone();
         let envelope = Envelope { volume, node_id, generation: FIRST_GENERATION, threshold, share };
@@ -332,7 +402,7 @@ fn refusal_text(refusal: &Refusal) -> String {
 fn record(
     setup: NodeSetup,
     volume_uuid: [u8; 16],
-    shares: ShareSet,
+    kept: Kept,
 ) -> Result<(EarlyState, AgentToken), ProvisionError> {
     let private_key = PrivateKeyText::new(setup.private_key.to_base64()).map_err(ProvisionError::Record)?;
     let state = EarlyState {
@@ -342,13 +412,13 @@ fn record(
             private_key,
             address: setup.address.to_string(),
             listen_port: setup.listen_port,
-            peers: named(setup.peers, &setup.guardians),
+            peers: named(setup.peers, setup.keeper.guardians()),
         },
         gateway_url: setup.gateway_url,
         agent_token_sha256: setup.agent_token.sha256(),
         peers_revision: 0,
-        custody: Custody::shared(shares),
-        sealed_key: None,
+        custody: kept.custody,
+        sealed_key: kept.sealed_key,
     };
     Ok((state, setup.agent_token))
 }

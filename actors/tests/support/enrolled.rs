@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orama_actors::boot::machine::Phase;
-use orama_actors::unlock::{Guardian, NodeSetup, Provision, ProvisionError};
+use orama_actors::unlock::{Guardian, Keeper, NodeSetup, Provision, ProvisionError};
 use orama_mesh::PrivateKey;
 use orama_protocol::Redacted;
 use orama_volume::vault::AgentToken;
@@ -33,9 +33,11 @@ pub fn setup() -> NodeSetup {
         gateway_url: "https://127.0.0.1:1".into(),
         agent_token: AgentToken::generate().unwrap(),
         cluster_secret: Redacted::new("the cluster's secret".into()),
-        guardians: indices
-            .map(|index| Guardian { node_id: guardians::node_id(index), wg_ip: guardians::ip(index) })
-            .collect(),
+        keeper: Keeper::Guardians(
+            indices
+                .map(|index| Guardian { node_id: guardians::node_id(index), wg_ip: guardians::ip(index) })
+                .collect(),
+        ),
     }
 }
 

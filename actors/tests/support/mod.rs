@@ -120,6 +120,7 @@ pub struct Options {
     pub gateway_url: String,
     pub pin: Pin,
     pub mode: EnrollMode,
+    pub owner: Option<orama_wallet::Address>,
 }
 
 impl Options {
@@ -130,6 +131,7 @@ impl Options {
             gateway_url: "https://127.0.0.1:1".into(),
             pin: Pin::Fingerprint([0; 32]),
             mode: EnrollMode::Websocket,
+            owner: None,
         }
     }
 }
@@ -155,7 +157,7 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     supervise("wg", &registry.wg, restarts, INTENSITY, escalate, move |_| {
         WgActor::new(wg_mesh.clone(), wg_screen.clone())
     });
-    let settings = UnlockSettings { guardian_port: options.guardian_port };
+    let settings = UnlockSettings { guardian_port: options.guardian_port, owner: options.owner };
     let (of_node, of_volume, of_screen) = (registry.clone(), volume.clone(), screen.clone());
     supervise("unlock", &registry.unlock, restarts, INTENSITY, escalate, move |_| {
         UnlockActor::new(of_node.clone(), of_volume.clone(), of_screen.clone(), settings)
@@ -164,6 +166,7 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
         mode: options.mode,
         gateway_url: options.gateway_url,
         pin: options.pin,
+        owner: options.owner,
         listen: page,
         wireguard_port: 51820,
         version: "0.1.0".into(),

@@ -21,7 +21,7 @@ pub struct Status {
     /// Version of the OS image, from the verified rootfs.
     pub version: String,
     /// Phase of the boot machine: `starting`, `enrolling`, `provisioning`, `joining`, `unlocking`,
-    /// `waiting-for-peers`, `mounting`, `starting-services`, `running`, `degraded`, `rebooting`, ...
+    /// `waiting-for-peers`, `waiting-for-owner`, `mounting`, `starting-services`, `running`, `degraded`, `rebooting`, ...
     pub phase: String,
     /// Why the node is in this phase and what it waits for, for a person; empty when nothing is.
     pub reason: String,

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Redacted;
+use crate::genesis::GenesisOffer;
 
 /// Path of the gateway's WebSocket that an enrolling node opens.
 pub const ENROLL_SOCKET_PATH: &str = "/v1/node/enroll/socket";
@@ -22,6 +23,9 @@ pub struct RegistrationCode {
     /// The key that the node will introduce itself with at the gateway, base64. Older nodes do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wireguard_public_key: Option<String>,
+    /// Present when the owner's wallet may enrol the node without a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<GenesisOffer>,
 }
 
 /// Node to gateway.

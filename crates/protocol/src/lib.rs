@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod enroll;
 pub mod gateway;
+pub mod genesis;
 pub mod guardian;
 pub mod mesh_control;
 pub mod peers;

@@ -1,4 +1,5 @@
-//! The agent's private files inside the mounted volume: `mac.key`, `agent.token`, `cluster.secret`.
+//! The agent's private files inside the mounted volume: `mac.key`, `agent.token`, `cluster.secret`, and `volume.key`
+//! while nobody but the owner's wallet keeps that.
 //! Every write is temp + fsync + rename + fsync of the folder. Service data is not touched here.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -109,6 +110,18 @@ impl Vault {
 
     pub fn write_agent_token(&self, token: &AgentToken) -> Result<(), VaultError> {
         write_atomically(&self.directory.join("agent.token"), token.expose().as_bytes(), 0o600)
+    }
+
+    /// The volume's own key: there from the enrollment of a genesis node until guardians keep the key.
+    pub fn volume_key(&self) -> Result<Zeroizing<[u8; 32]>, VaultError> {
+        let path = self.directory.join("volume.key");
+        let bytes = read_bounded(&path, 32)?;
+        let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| content(&path, "exactly 32 bytes"))?;
+        Ok(Zeroizing::new(key))
+    }
+
+    pub fn write_volume_key(&self, key: &[u8; 32]) -> Result<(), VaultError> {
+        write_atomically(&self.directory.join("volume.key"), key, 0o600)
     }
 
     pub fn cluster_secret(&self) -> Result<Zeroizing<String>, VaultError> {
