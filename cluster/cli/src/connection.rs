@@ -112,11 +112,18 @@ impl Connection {
 }
 
 fn profiles_path() -> Result<PathBuf, Failure> {
+    config_folder().map(|folder| folder.join("config.toml"))
+}
+
+/// `orama` in the user's configuration folder.
+pub fn config_folder() -> Result<PathBuf, Failure> {
     let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     folder("XDG_CONFIG_HOME")
         .or_else(|| folder("HOME").map(|home| home.join(".config")))
-        .map(|config| config.join("orama/config.toml"))
-        .ok_or_else(|| Failure::new(Exit::Usage, "--env needs HOME or XDG_CONFIG_HOME to find the profiles"))
+        .map(|config| config.join("orama"))
+        .ok_or_else(|| {
+            Failure::new(Exit::Usage, "HOME or XDG_CONFIG_HOME must say where the configuration is")
+        })
 }
 
 /// `~/` is the home folder; other relative paths are relative to the file that names them.

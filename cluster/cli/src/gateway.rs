@@ -6,8 +6,11 @@ use std::time::Duration;
 use orama_protocol::{BODY_LIMIT_BYTES, ErrorBody, Redacted};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use ureq::config::Config;
 use ureq::http::{HeaderValue, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::Connector;
 use ureq::{Agent, Body};
 
 use crate::failure::{Exit, Failure};
@@ -165,15 +168,58 @@ impl Gateway {
 
 /// `GET` of a node's own page, over plain HTTP and without a credential.
 pub fn get_from_node(url: &str) -> Result<Vec<u8>, CallError> {
-    let agent: Agent = Agent::config_builder()
+    NodeClient::direct().get(url, None)
+}
+
+/// Plain HTTP to a node itself: to its public page without a credential, or inside of WireGuard with one.
+pub struct NodeClient {
+    agent: Agent,
+}
+
+impl NodeClient {
+    pub fn direct() -> Self {
+        Self { agent: node_config().into() }
+    }
+
+    /// By connections of this connector only, whatever address a URL names.
+    pub fn through(connector: impl Connector) -> Self {
+        Self { agent: Agent::with_parts(node_config(), connector, DefaultResolver::default()) }
+    }
+
+    pub fn get(&self, url: &str, token: Option<&Redacted>) -> Result<Vec<u8>, CallError> {
+        let mut request = self.agent.get(url).header("accept", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", bearer_header(token));
+        }
+        accept(url, request.call())
+    }
+
+    pub fn post(
+        &self,
+        url: &str,
+        body: &impl Serialize,
+        token: Option<&Redacted>,
+    ) -> Result<Vec<u8>, CallError> {
+        let mut request = self.agent.post(url).header("accept", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", bearer_header(token));
+        }
+        // Ours, not the library's: it would leave a copy of a key in memory.
+        let body = zeroize::Zeroizing::new(serde_json::to_vec(body).expect("wire types are JSON"));
+        accept(url, request.content_type("application/json").send(&body[..]))
+    }
+}
+
+fn node_config() -> Config {
+    Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
+        // A node closes idle connections sooner than the next request comes.
+        .max_idle_connections(0)
         .timeout_connect(Some(Duration::from_secs(CONNECT_SECONDS)))
         .timeout_global(Some(Duration::from_secs(CALL_SECONDS)))
         .build()
-        .into();
-    accept(url, agent.get(url).header("accept", "application/json").call())
 }
 
 /// Reads an answer as the type it should have.

@@ -13,6 +13,8 @@ mod node;
 mod output;
 mod policy;
 mod text;
+mod tunnel;
+mod wallet;
 
 use std::process::ExitCode;
 

@@ -14,8 +14,11 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::text;
 
+mod agent;
 mod enroll;
+mod file;
 mod follow;
+mod genesis;
 mod invite;
 mod leave;
 mod manage;
@@ -31,7 +34,9 @@ pub enum NodeCommand {
         expiry: u64,
     },
     /// Enrolls a node that is in enrollment mode, and follows it until it runs.
-    Enroll(EnrollArgs),
+    Enroll(Box<EnrollArgs>),
+    /// Opens the data volume of the first node of a cluster with its owner's wallet.
+    Unlock(genesis::UnlockArgs),
     /// Shows what a node is doing: phase, key shares, services, WireGuard peers.
     Status(Node),
     /// Prints the last log lines of a node's services.
@@ -149,7 +154,7 @@ pub struct EnrollArgs {
     #[arg(long, value_name = "IP")]
     node_ip: Ipv4Addr,
     /// The invite token. Other users of this machine can see arguments: prefer --token-file.
-    #[arg(long, value_name = "TOKEN", required_unless_present = "token_file", conflicts_with = "token_file")]
+    #[arg(long, value_name = "TOKEN", required_unless_present_any = ["token_file", "genesis"], conflicts_with = "token_file")]
     token: Option<String>,
     /// File with the invite token; `-` reads it from stdin.
     #[arg(long, value_name = "FILE")]
@@ -166,12 +171,16 @@ pub struct EnrollArgs {
     /// How long to wait for the node to run.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = text::parse_span)]
     wait: u64,
+    #[command(flatten)]
+    genesis: genesis::GenesisArgs,
 }
 
 pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Result<(), Failure> {
     match command {
         NodeCommand::Invite { expiry } => invite::run(expiry, &connection.with_key()?, output),
-        NodeCommand::Enroll(args) => enroll::run(args, &connection.without_need_of_key()?, output),
+        NodeCommand::Enroll(args) if args.genesis.genesis => genesis::enroll(*args, output),
+        NodeCommand::Enroll(args) => enroll::run(*args, &connection.without_need_of_key()?, output),
+        NodeCommand::Unlock(args) => genesis::unlock(args, output),
         NodeCommand::Status(node) => manage::status(&node, &connection.with_key()?, output),
         NodeCommand::Logs { node, service, lines } => {
             manage::logs(&node, service.as_deref(), lines, &connection.with_key()?, output)

@@ -4,6 +4,8 @@
 mod connection;
 #[path = "cli/enroll.rs"]
 mod enroll;
+#[path = "cli/genesis.rs"]
+mod genesis;
 #[path = "cli/manage.rs"]
 mod manage;
 #[path = "cli/mesh.rs"]
