@@ -18,6 +18,13 @@ url = \"https://10.0.2.2:7443\"
 ca = \"/etc/orama/gateway-ca.pem\"
 ";
 
+/// What images for tests and measurements have besides: an owner whose secret key is 32 bytes 0x11. The demo has none,
+/// as everybody knows this one.
+const TEST_OWNER: &str = "
+[owner]
+wallet = \"0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A\"
+";
+
 /// What the broken variant has for rqlite: line 3 is no TOML.
 const BROKEN_POLICY: &str = "version = 1\nname = \"rqlite\"\nbinary = = \"/opt/orama/bin/rqlited\"\n";
 
@@ -57,6 +64,10 @@ pub fn for_demo(workspace: &Workspace) -> Result<Built, ImagesError> {
 pub fn small(workspace: &Workspace) -> Result<Built, ImagesError> {
     let artifacts = folder(workspace)?;
     let mut options = options(workspace, &artifacts, "small")?;
+    let owned = artifacts.folder().join("agent-owned.toml");
+    fs::write(&owned, [AGENT_TOML, TEST_OWNER].concat())
+        .map_err(|source| ImagesError::File { path: owned.clone(), source })?;
+    options.agent_toml = Some(owned);
     options.policies = Some(small_policies(workspace, &artifacts, "small-policies")?);
     finish(artifacts, options, artifacts::Image::Small)
 }
