@@ -83,13 +83,12 @@ fn run(program: &Path, arguments: &[&str]) -> Result<Zeroizing<Vec<u8>>, Failure
         let _ = sender.send(read.map(|_| bytes));
     });
     let status = wait(&mut child).map_err(failed)?;
-    if !status.success() {
-        return Err(failed(format!("failed ({status})")).next("see what it said above"));
-    }
     match answer.recv_timeout(DRAIN) {
+        // First: what follows from not being read to the end is no failure of its own.
         Ok(Ok(bytes)) if bytes.len() > ANSWER_LIMIT_BYTES => {
             Err(failed(format!("said more than {ANSWER_LIMIT_BYTES} bytes")))
         }
+        _ if !status.success() => Err(failed(format!("failed ({status})")).next("see what it said above")),
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(failed(format!("cannot be read: {error}"))),
         Err(_) => Err(failed("ended, but something keeps its output open".into())),
