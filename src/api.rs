@@ -6,6 +6,7 @@ mod command;
 mod genesis;
 mod logs;
 mod metrics;
+mod peers;
 mod refusals;
 mod status;
 
@@ -87,6 +88,7 @@ fn routes(config: &mut web::ServiceConfig, node: Node) {
         .service(resource("/v1/agent/status").route(web::get().to(status::status)))
         .service(resource("/v1/agent/health").route(web::get().to(status::health)))
         .service(resource("/v1/agent/command").route(web::post().to(command::command)))
+        .service(resource("/v1/agent/peers").app_data(peers::body()).route(web::put().to(peers::peers)))
         .service(resource("/v1/agent/logs").route(web::get().to(logs::logs)))
         .service(resource("/v1/agent/refusals").route(web::get().to(refusals::refusals)))
         .service(resource("/v1/agent/metrics").route(web::get().to(metrics::metrics)))
@@ -132,8 +134,8 @@ async fn check_token(
 
 fn bad_json(error: JsonPayloadError, _: &HttpRequest) -> Error {
     let answer = match &error {
-        JsonPayloadError::Overflow { .. } | JsonPayloadError::OverflowKnownLength { .. } => {
-            refuse(413, format!("the body is over {BODY_LIMIT_BYTES} bytes"))
+        JsonPayloadError::Overflow { limit } | JsonPayloadError::OverflowKnownLength { limit, .. } => {
+            refuse(413, format!("the body is over {limit} bytes"))
         }
         _ => refuse(400, format!("the body is not the JSON that this path takes: {error}")),
     };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use orama_actors::boot::machine::Exit;
 use orama_actors::boot::{BootActor, Leave};
+use orama_actors::custody::{CustodyActor, CustodySettings};
 use orama_actors::enroll::{EnrollActor, EnrollMode, EnrollSettings};
 use orama_actors::health::{HealthActor, REPORT_URL};
 use orama_actors::ports::{Console, Mesh, Power};
@@ -122,9 +123,15 @@ fn start_workers(
         guardian_port: config.guardian.port,
         owner: config.owner.as_ref().map(|owner| owner.wallet),
     };
-    let (unlocking, volume, screen) = (registry.clone(), Arc::clone(volume), Arc::clone(console));
+    let (unlocking, of_volume, screen) = (registry.clone(), Arc::clone(volume), Arc::clone(console));
     start(registry, "unlock", &registry.unlock, escalate.clone(), move |_| {
-        UnlockActor::new(unlocking.clone(), Arc::clone(&volume), Arc::clone(&screen), settings)
+        UnlockActor::new(unlocking.clone(), Arc::clone(&of_volume), Arc::clone(&screen), settings)
+    });
+
+    let settings = CustodySettings::new(config.guardian.port);
+    let (keeping, of_volume, screen) = (registry.clone(), Arc::clone(volume), Arc::clone(console));
+    start(registry, "custody", &registry.custody, escalate.clone(), move |_| {
+        CustodyActor::new(keeping.clone(), Arc::clone(&of_volume), Arc::clone(&screen), settings)
     });
 
     let settings = Arc::new(enroll_settings(config, image, uplink)?);

@@ -4,10 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use orama_policy::Variables;
 use orama_protocol::agent::{ServiceStatus, UnlockStatus};
+use orama_protocol::peers::CustodyStatus;
 use tokio::sync::watch;
 
 use crate::boot::machine::Phase;
@@ -25,6 +28,8 @@ pub struct Facts(Arc<Inner>);
 struct Inner {
     node: watch::Sender<NodeFacts>,
     unlock: Mutex<Option<UnlockStatus>>,
+    custody: Mutex<Option<CustodyFact>>,
+    enrolled_now: AtomicBool,
     services: Mutex<BTreeMap<String, ServiceStatus>>,
     runs: Mutex<BTreeMap<String, Run>>,
     refusals: RefusalBook,
@@ -65,6 +70,14 @@ pub enum Scope {
     Full,
 }
 
+/// What the custody actor knows; the status counts the seconds when it is read.
+#[derive(Clone)]
+pub(crate) struct CustodyFact {
+    pub status: CustodyStatus,
+    pub next_try: Option<Instant>,
+    pub peers_revision: u64,
+}
+
 impl Default for Facts {
     fn default() -> Self {
         let node = NodeFacts {
@@ -78,6 +91,8 @@ impl Default for Facts {
         Self(Arc::new(Inner {
             node: watch::Sender::new(node),
             unlock: Mutex::default(),
+            custody: Mutex::default(),
+            enrolled_now: AtomicBool::new(false),
             services: Mutex::default(),
             runs: Mutex::default(),
             refusals: RefusalBook::default(),
@@ -145,6 +160,29 @@ impl Facts {
     /// Written by the unlock actor.
     pub(crate) fn set_unlock(&self, status: UnlockStatus) {
         *lock(&self.0.unlock) = Some(status);
+    }
+
+    /// Who keeps the volume key, once the record was found genuine, and the revision of the list of peers.
+    pub fn custody(&self) -> Option<(CustodyStatus, u64)> {
+        let fact = lock(&self.0.custody).clone()?;
+        let now = Instant::now();
+        let next_try_seconds = fact.next_try.map(|at| at.saturating_duration_since(now).as_secs());
+        Some((CustodyStatus { next_try_seconds, ..fact.status }, fact.peers_revision))
+    }
+
+    /// Written by the custody actor.
+    pub(crate) fn set_custody(&self, fact: Option<CustodyFact>) {
+        *lock(&self.0.custody) = fact;
+    }
+
+    /// Whether the volume was made since this agent started.
+    pub(crate) fn enrolled_now(&self) -> bool {
+        self.0.enrolled_now.load(Ordering::Relaxed)
+    }
+
+    /// Written by the unlock actor, once.
+    pub(crate) fn set_enrolled_now(&self) {
+        self.0.enrolled_now.store(true, Ordering::Relaxed);
     }
 
     /// Every service with its state, refused ones included.

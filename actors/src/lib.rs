@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod boot;
+pub mod custody;
 pub mod enroll;
 pub mod facts;
 pub mod health;

@@ -2,6 +2,7 @@
 //! hands it to every constructor; nobody stores an `Addr`. Starts nothing.
 
 use crate::boot::BootActor;
+use crate::custody::CustodyActor;
 use crate::enroll::EnrollActor;
 use crate::facts::Facts;
 use crate::health::HealthActor;
@@ -17,6 +18,7 @@ pub struct Registry {
     pub enroll: Link<EnrollActor>,
     pub wg: Link<WgActor>,
     pub unlock: Link<UnlockActor>,
+    pub custody: Link<CustodyActor>,
     pub services: Link<ServicesActor>,
     pub update: Link<UpdateActor>,
     pub health: Link<HealthActor>,

@@ -23,8 +23,10 @@ mod machine;
 mod owner;
 mod provision;
 
+pub(crate) use gather::ask_all;
 pub use guardian_client::{GUARDIAN_TIMEOUT, GuardianClient};
 pub use owner::{GetGenesisKey, OwnerRefusal, OwnerUnlock};
+pub(crate) use provision::{Encoded, SplitFor, deal};
 pub use provision::{Guardian, Keeper, NodeSetup, ProvisionError};
 
 pub struct UnlockActor {
@@ -155,6 +157,7 @@ impl Handler<Provision> for UnlockActor {
             let token = result?;
             actor.registry.facts.set_identity(identity);
             actor.take_token(&token);
+            actor.registry.facts.set_enrolled_now();
             actor.registry.facts.set_volume_ready(true);
             // Said from here and not by whoever asked: the node is enrolled now even if the asker is gone.
             let _ = actor.registry.boot.tell(BootEvent(Event::Provisioned));

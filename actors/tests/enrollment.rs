@@ -22,6 +22,7 @@ fn options(gateway: &Gateway, guardians: &Guardians) -> Options {
         pin: gateway.authority.clone(),
         mode: EnrollMode::Websocket,
         owner: None,
+        custody: false,
     }
 }
 

@@ -211,5 +211,5 @@ async fn the_key_is_inside_the_volume_for_the_first_split() {
     bring(&node, &key, answer(&owner(), &given)).await.unwrap();
     node.wait_for(Phase::Running, SOON).await;
     let kept = Vault::at(&base.path().join("mounted")).volume_key();
-    assert_eq!(*kept.unwrap(), *key);
+    assert_eq!(*kept.unwrap().expect("the kept key").expose(), *key);
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use guardians::{Guardian, GuardianError};
+use orama_protocol::peers::Peer;
 
 use crate::artifacts::{Artifacts, ArtifactsError};
 use crate::net::{Namespace, NamespaceError};
@@ -32,12 +33,19 @@ const GATEWAY_PORT: u16 = 7443;
 /// Programs of ours that do not listen by then never will.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
+/// Prints the token of the node that is named.
+const READ_TOKEN: &str = "import sqlite3, sys; \
+    print(sqlite3.connect(sys.argv[1]).execute(\
+    'SELECT agent_token FROM wireguard_peers WHERE node_id = ?', (sys.argv[2],)).fetchone()[0])";
+
 pub struct Cluster {
     network: Arc<Namespace>,
     folder: PathBuf,
     pki: Pki,
     guardians: Vec<Guardian>,
     api_key: PathBuf,
+    public_key: String,
+    guardian_program: PathBuf,
     // Dropped in this order: the gateway before the interface that it uses.
     gateway: Process,
     mesh: Process,
@@ -86,9 +94,10 @@ impl Cluster {
         let mesh = start_mesh(artifacts, &network, folder, &control)?;
         let public_key = show_key(&control)?;
         let mut guardians = Vec::new();
+        let guardian_program = artifacts.program("vault-guardian")?;
         for index in 0..GUARDIANS {
             let address = Ipv4Addr::new(10, 0, 0, FIRST_GUARDIAN + index);
-            let program = artifacts.program("vault-guardian")?;
+            let program = guardian_program.clone();
             guardians.push(Guardian::start(Arc::clone(&network), program, address, folder)?);
         }
         let config = write_config(folder, &pki, &control)?;
@@ -111,6 +120,8 @@ impl Cluster {
             pki,
             guardians,
             api_key,
+            public_key,
+            guardian_program,
             gateway,
             mesh,
             _sockets: sockets,
@@ -138,6 +149,41 @@ impl Cluster {
         &mut self.guardians
     }
 
+    /// One more guardian, of which the gateway does not know.
+    pub fn add_guardian(&mut self) -> Result<(), ClusterError> {
+        let address = Ipv4Addr::new(10, 0, 0, FIRST_GUARDIAN + self.guardians.len() as u8);
+        let (network, program) = (Arc::clone(&self.network), self.guardian_program.clone());
+        self.guardians.push(Guardian::start(network, program, address, &self.folder)?);
+        Ok(())
+    }
+
+    /// A guardian as a node's list of peers has it: all of them are behind the host's one WireGuard key.
+    pub fn peer(&self, index: usize) -> Peer {
+        let guardian = &self.guardians[index];
+        Peer {
+            node_id: guardian.node_id(),
+            wg_ip: guardian.address().to_string(),
+            public_key: self.public_key.clone(),
+            endpoint: Some(format!("{HOST_AS_SEEN_BY_NODES}:{WIREGUARD_PORT}")),
+            guardian: true,
+            leaving: false,
+        }
+    }
+
+    /// The bearer token of a node's agent, out of the gateway's store.
+    pub fn agent_token(&self, node_id: &str) -> Result<String, ClusterError> {
+        let command = "python3 (reading the gateway's store)".to_owned();
+        let mut python = std::process::Command::new("python3");
+        python.args(["-c", READ_TOKEN]).arg(self.folder.join("gateway").join("gateway.db")).arg(node_id);
+        let output =
+            python.output().map_err(|source| ClusterError::Run { command: command.clone(), source })?;
+        if !output.status.success() {
+            let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(ClusterError::Failed { command, status: output.status, output: text });
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
     /// The part that is not running any more, if one is.
     pub fn dead_part(&mut self) -> Option<String> {
         for (name, process) in [("gateway", &mut self.gateway), ("mesh", &mut self.mesh)] {
@@ -159,7 +205,8 @@ fn start_mesh(
     let mut command = network.command_with_own_run(artifacts.program("orama")?);
     command.args(["mesh", "serve", "--userspace", "--control"]).arg(control);
     command.args(["--address", &format!("{HOST_ADDRESS}/24")]);
-    for index in 0..GUARDIANS {
+    // One more than there are: a guardian may join.
+    for index in 0..=GUARDIANS {
         command.args(["--address", &format!("10.0.0.{}/24", FIRST_GUARDIAN + index)]);
     }
     command.args(["--listen-port", &WIREGUARD_PORT.to_string()]);

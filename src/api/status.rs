@@ -34,6 +34,10 @@ pub async fn health(node: web::Data<Node>) -> HttpResponse {
 }
 
 fn to_wire(node: &Node, state: NodeStatus, update: String) -> Status {
+    let (custody, peers_revision) = match node.registry.facts.custody() {
+        Some((custody, revision)) => (Some(custody), revision),
+        None => (None, 0),
+    };
     Status {
         node_id: state.node_id,
         version: node.version.to_string(),
@@ -44,8 +48,8 @@ fn to_wire(node: &Node, state: NodeStatus, update: String) -> Status {
         slot: node.slot.into(),
         wireguard: state.wireguard,
         unlock: state.unlock,
-        peers_revision: 0,
-        custody: None,
+        peers_revision,
+        custody,
         alarms: state.alarms,
         services: state.services,
         agent: AgentStatus {

@@ -15,10 +15,11 @@ const TOKEN: &str = "0123456789abcdef";
 /// One character more than a service name may have.
 const NAME_OVER: usize = 65;
 
-const ROUTES: [(&str, &str); 8] = [
+const ROUTES: [(&str, &str); 9] = [
     ("GET", "/v1/agent/status"),
     ("GET", "/v1/agent/health"),
     ("POST", "/v1/agent/command"),
+    ("PUT", "/v1/agent/peers"),
     ("GET", "/v1/agent/logs"),
     ("GET", "/v1/agent/refusals"),
     ("GET", "/v1/agent/metrics"),
@@ -191,6 +192,22 @@ async fn before_the_volume_is_open_nothing_can_be_changed() {
         let body = format!(r#"{{"action":"{action}"}}"#);
         check(&node, "POST", "/v1/agent/command", &body, 503, "volume is not open").await;
     }
+}
+
+#[actix_web::test]
+async fn lists_of_peers_are_bounded_and_need_an_open_volume() {
+    let peers = "/v1/agent/peers";
+    let list = r#"{"revision":1,"peers":[]}"#;
+    check(&node_with_token(Scope::ReadOnly), "PUT", peers, list, 503, "volume is not open").await;
+    let node = node_with_token(Scope::Full);
+    check(&node, "PUT", peers, r#"{"peers":[]}"#, 400, "missing field `revision`").await;
+    check(&node, "PUT", peers, r#"{"revision":-1,"peers":[]}"#, 400, "not the JSON").await;
+    check(&node, "PUT", peers, list, 503, "not running").await;
+    // Larger than other bodies may be, and not too large.
+    let filled = format!("{}{list}", " ".repeat(2 * BODY_LIMIT_BYTES));
+    check(&node, "PUT", peers, &filled, 503, "not running").await;
+    let huge = format!("{}{list}", " ".repeat(4 * BODY_LIMIT_BYTES));
+    check(&node, "PUT", peers, &huge, 413, "over 262144 bytes").await;
 }
 
 #[actix_web::test]

@@ -14,13 +14,29 @@ pub(crate) fn own_address(state: &EarlyState) -> Result<Ipv4Addr, String> {
 pub(crate) fn wg_config(state: &EarlyState) -> Result<WgConfig, String> {
     let private_key = PrivateKey::from_base64(state.wireguard.private_key.expose())
         .map_err(|error| format!("wireguard.private_key: {error}"))?;
-    let peers = state.wireguard.peers.iter().enumerate().map(|(index, peer)| peer_config(index, peer));
     Ok(WgConfig {
         private_key: Some(private_key),
         addresses: vec![parse("wireguard.address", &state.wireguard.address)?],
         listen_port: Some(state.wireguard.listen_port),
-        peers: peers.collect::<Result<_, _>>()?,
+        peers: peer_configs(&state.wireguard.peers)?,
     })
+}
+
+/// One per key: a machine may carry several nodes' addresses.
+pub(crate) fn peer_configs(peers: &[PeerState]) -> Result<Vec<PeerConfig>, String> {
+    let mut configs: Vec<PeerConfig> = Vec::with_capacity(peers.len());
+    for (index, peer) in peers.iter().enumerate() {
+        let config = peer_config(index, peer)?;
+        match configs.iter_mut().find(|known| known.public_key == config.public_key) {
+            None => configs.push(config),
+            Some(known) => {
+                known.endpoint = known.endpoint.or(config.endpoint);
+                known.keepalive_seconds = known.keepalive_seconds.max(config.keepalive_seconds);
+                known.allowed_ips.extend(config.allowed_ips);
+            }
+        }
+    }
+    Ok(configs)
 }
 
 fn peer_config(index: usize, peer: &PeerState) -> Result<PeerConfig, String> {

@@ -228,11 +228,11 @@ async fn hear_out(facts: Facts, fresh: impl Fn() -> Collector, mut status: Unloc
     }
 }
 
-type Answer = (usize, Result<Zeroizing<Vec<u8>>, Refusal>);
-type Asks = FuturesUnordered<LocalBoxFuture<'static, Answer>>;
+pub(crate) type GuardianAnswer = (usize, Result<Zeroizing<Vec<u8>>, Refusal>);
+pub(crate) type Asks = FuturesUnordered<LocalBoxFuture<'static, GuardianAnswer>>;
 
 /// One request per holder, under way at once.
-pub(super) fn ask_all(client: &GuardianClient, name: &str, collector: &Collector, holders: &[usize]) -> Asks {
+pub(crate) fn ask_all(client: &GuardianClient, name: &str, collector: &Collector, holders: &[usize]) -> Asks {
     let set = collector.set().holders();
     let known = holders.iter().filter_map(|index| set.get(*index).map(|holder| (*index, holder.wg_ip)));
     known

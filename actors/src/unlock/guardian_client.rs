@@ -11,7 +11,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use orama_keyshare::collector::Refusal;
 use orama_protocol::guardian::{
-    Challenge, ChallengeRequest, PutSecret, SESSION_HEADER, Secret, Session, SessionRequest, Stored,
+    Challenge, ChallengeRequest, PutSecret, SESSION_HEADER, Secret, SecretList, Session, SessionRequest,
+    Stored,
 };
 use orama_protocol::{ErrorBody, Redacted};
 use serde::Serialize;
@@ -22,6 +23,8 @@ use zeroize::Zeroizing;
 pub const GUARDIAN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, bytes. A share envelope has under 300; a guardian that sends more lies.
 const ANSWER_LIMIT_BYTES: usize = 16 * 1024;
+/// Largest list that is read, bytes: 1000 secrets with the longest names.
+const LIST_LIMIT_BYTES: usize = 512 * 1024;
 
 /// Asks guardians in the name of one node. Every guardian listens on the same port of its own address.
 #[derive(Clone)]
@@ -83,6 +86,18 @@ impl GuardianClient {
         .await
     }
 
+    /// Names of all secrets that the guardian keeps for this node.
+    pub async fn list(&self, guardian: Ipv4Addr) -> Result<Vec<String>, Refusal> {
+        in_time(async {
+            let session = self.session(guardian).await?;
+            let request = self.client.get(self.url(guardian, "secrets"));
+            let response = send(request.insert_header((SESSION_HEADER, session))).await?;
+            let list: SecretList = answer_within(response, LIST_LIMIT_BYTES).await?;
+            Ok(list.secrets.into_iter().map(|secret| secret.name).collect())
+        })
+        .await
+    }
+
     /// Deletes a secret; one that is not there is success.
     pub async fn delete(&self, guardian: Ipv4Addr, name: &str) -> Result<(), Refusal> {
         in_time(async {
@@ -134,14 +149,18 @@ async fn send_json(request: ClientRequest, body: &impl Serialize) -> Result<Resp
     request.force_close().send_json(body).await.map_err(|error| unsent(&error))
 }
 
-async fn answer<T: DeserializeOwned>(mut response: Response) -> Result<T, Refusal> {
+async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, Refusal> {
+    answer_within(response, ANSWER_LIMIT_BYTES).await
+}
+
+async fn answer_within<T: DeserializeOwned>(mut response: Response, limit: usize) -> Result<T, Refusal> {
     if !response.status().is_success() {
         return Err(refused(&mut response).await);
     }
-    response.json::<T>().limit(ANSWER_LIMIT_BYTES).await.map_err(|error| match error {
+    response.json::<T>().limit(limit).await.map_err(|error| match error {
         JsonPayloadError::ContentType => Refusal::Malformed("its answer is not JSON".into()),
         JsonPayloadError::Deserialize(error) => Refusal::Malformed(format!("its answer: {error}")),
-        JsonPayloadError::Payload(error) => unread(&error),
+        JsonPayloadError::Payload(error) => unread(&error, limit),
     })
 }
 
@@ -163,11 +182,9 @@ fn unsent(error: &SendRequestError) -> Refusal {
     }
 }
 
-fn unread(error: &PayloadError) -> Refusal {
+fn unread(error: &PayloadError, limit: usize) -> Refusal {
     match error {
-        PayloadError::Overflow => {
-            Refusal::Malformed(format!("its answer has more than {ANSWER_LIMIT_BYTES} bytes"))
-        }
+        PayloadError::Overflow => Refusal::Malformed(format!("its answer has more than {limit} bytes")),
         other => Refusal::Malformed(format!("its answer broke off: {other}")),
     }
 }

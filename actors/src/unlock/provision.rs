@@ -224,7 +224,13 @@ impl Work<'_> {
         key: VolumeKey,
     ) -> Result<Kept, ProvisionError> {
         self.begin("splitting the key");
-        let (set, envelopes) = deal(&key, threshold, volume_uuid, setup)?;
+        let split_for = SplitFor {
+            volume: volume_uuid,
+            node_id: &setup.node_id,
+            private_key: &setup.private_key,
+            generation: FIRST_GENERATION,
+        };
+        let (set, envelopes) = deal(&key, threshold, &split_for, setup.keeper.guardians())?;
         let name = secret_name(volume_uuid, FIRST_GENERATION);
         self.begin(&format!("storing {} shares", set.n()));
         self.stored = Some(name.clone());
@@ -241,7 +247,7 @@ impl Work<'_> {
         self.begin("sealing the key to the owner's wallet");
         let sealed = seal_key(owner, key.expose()).map_err(ProvisionError::Seal)?;
         self.blocking(key, |volume, key| {
-            Vault::at(volume.root()).write_volume_key(key.expose()).map_err(ProvisionError::Files)
+            Vault::at(volume.root()).write_volume_key(key).map_err(ProvisionError::Files)
         })
         .await?;
         let said = format!("key sealed to the owner's wallet {}", owner.address());
@@ -298,31 +304,39 @@ fn commit(volume: &dyn DataVolume, state: &EarlyState, mac_key: &MacKey) -> Resu
     }
 }
 
-type Encoded = Zeroizing<Vec<u8>>;
+pub(crate) type Encoded = Zeroizing<Vec<u8>>;
+
+/// Whose key is split, and which split it is.
+pub(crate) struct SplitFor<'a> {
+    pub volume: [u8; 16],
+    pub node_id: &'a str,
+    /// Shares are sealed to it.
+    pub private_key: &'a PrivateKey,
+    pub generation: u64,
+}
 
 /// One envelope per guardian, in the guardians' order, and the record of who holds which.
-fn deal(
+pub(crate) fn deal(
     key: &VolumeKey,
     threshold: Threshold,
-    volume: [u8; 16],
-    setup: &NodeSetup,
+    of: &SplitFor<'_>,
+    guardians: &[Guardian],
 ) -> Result<(ShareSet, Vec<Encoded>), ProvisionError> {
-    let guardians = setup.keeper.guardians();
     let mut holders = Vec::with_capacity(guardians.len());
     let mut envelopes = Vec::with_capacity(guardians.len());
-    let seal = ShareSeal::new(setup.private_key.expose(), volume);
+    let seal = ShareSeal::new(of.private_key.expose(), of.volume);
     let shares = split(key, threshold).map_err(ProvisionError::Split)?;
     for (guardian, share) in guardians.iter().zip(shares) {
         let x = share.x();
-        let node_id = setup.node_id.clone();
-        let envelope = Envelope { volume, node_id, generation: FIRST_GENERATION, threshold, share };
+        let (volume, node_id, generation) = (of.volume, of.node_id.to_owned(), of.generation);
+        let envelope = Envelope { volume, node_id, generation, threshold, share };
         let encoded =
             envelope.encode_sealed(&seal).map_err(|source| ProvisionError::Envelope { x, source })?;
         let digest = Digest(digest(&encoded));
         holders.push(Holder { node_id: guardian.node_id.clone(), wg_ip: guardian.wg_ip, x, digest });
         envelopes.push(encoded);
     }
-    let set = ShareSet::new(FIRST_GENERATION, threshold, holders).map_err(ProvisionError::ShareSet)?;
+    let set = ShareSet::new(of.generation, threshold, holders).map_err(ProvisionError::ShareSet)?;
     Ok((set, envelopes))
 }
 

@@ -54,6 +54,22 @@ impl Guardians {
         handle
     }
 
+    /// Starts one more than there are; its index.
+    pub fn join(&mut self) -> usize {
+        let index = self.running.len();
+        let handle = self.run(index);
+        self.running.push(Some(handle));
+        index
+    }
+
+    /// Generations of the shares that a guardian keeps, in order.
+    pub fn generations(&self, index: usize) -> Vec<u64> {
+        let name = |path: PathBuf| path.file_name()?.to_str()?.rsplit_once("-g")?.1.parse().ok();
+        let mut found: Vec<u64> = self.files(index).into_iter().filter_map(name).collect();
+        found.sort_unstable();
+        found
+    }
+
     pub async fn stop(&mut self, index: usize) {
         if let Some(handle) = self.running[index].take() {
             handle.stop(true).await;
@@ -116,7 +132,7 @@ impl Guardians {
         let mut found = Vec::new();
         let mut folders = vec![self.store(index)];
         while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.path().is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
             }
         }

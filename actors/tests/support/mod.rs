@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use orama_actors::boot::machine::Phase;
 use orama_actors::boot::{BootActor, GetStatus, NodeStatus};
+use orama_actors::custody::{CustodyActor, CustodySettings};
 use orama_actors::enroll::{EnrollActor, EnrollMode, EnrollSettings, Pin};
 use orama_actors::ports::{Child, Console, LaunchFailure, Launcher, Mesh, MeshFailure, Power};
 use orama_actors::registry::Registry;
@@ -22,7 +23,7 @@ use orama_actors::services::{Roster, ServicesActor, supervise_services};
 use orama_actors::supervise::{INTENSITY, supervise};
 use orama_actors::unlock::{UnlockActor, UnlockSettings};
 use orama_actors::wg::WgActor;
-use orama_mesh::{InterfaceStatus, PeerConfig, PublicKey, WgConfig};
+use orama_mesh::{InterfaceStatus, PeerConfig, PeerStatus, PublicKey, WgConfig};
 use orama_volume::{DataVolume, DirectoryVolume};
 
 /// Remembers lines, and breaks once when a line begins with a given text: that panics the actor that prints it.
@@ -68,23 +69,54 @@ impl Power for Switch {
 }
 
 /// An interface that is up as soon as it is asked: loopback reaches every guardian already.
+/// Every peer has just made a handshake.
 #[derive(Default)]
-pub struct Loopback(pub Mutex<Option<usize>>);
+pub struct Loopback(pub Mutex<Option<InterfaceStatus>>);
+
+impl Loopback {
+    pub fn peers(&self) -> Option<usize> {
+        self.0.lock().unwrap().as_ref().map(|interface| interface.peers.len())
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&mut InterfaceStatus) -> T) -> Result<T, MeshFailure> {
+        let mut interface = self.0.lock().unwrap();
+        interface.as_mut().map(call).ok_or_else(|| MeshFailure("no such interface".into()))
+    }
+}
+
+fn heard(peer: &PeerConfig) -> PeerStatus {
+    PeerStatus {
+        public_key: peer.public_key,
+        endpoint: peer.endpoint,
+        allowed_ips: peer.allowed_ips.clone(),
+        keepalive_seconds: peer.keepalive_seconds,
+        last_handshake: Some(std::time::SystemTime::now()),
+        rx_bytes: 0,
+        tx_bytes: 0,
+    }
+}
 
 impl Mesh for Loopback {
     fn up(&self, config: &WgConfig) -> Result<(), MeshFailure> {
-        assert!(config.private_key.is_some());
-        *self.0.lock().unwrap() = Some(config.peers.len());
+        let key = config.private_key.as_ref().expect("a private key");
+        *self.0.lock().unwrap() = Some(InterfaceStatus {
+            name: "orama0".into(),
+            public_key: key.public(),
+            listen_port: 51820,
+            addresses: config.addresses.clone(),
+            peers: config.peers.iter().map(heard).collect(),
+        });
         Ok(())
     }
-    fn set_peer(&self, _: &PeerConfig) -> Result<(), MeshFailure> {
-        Ok(())
+    fn set_peer(&self, peer: &PeerConfig) -> Result<(), MeshFailure> {
+        self.remove_peer(&peer.public_key)?;
+        self.with(|interface| interface.peers.push(heard(peer)))
     }
-    fn remove_peer(&self, _: &PublicKey) -> Result<(), MeshFailure> {
-        Ok(())
+    fn remove_peer(&self, key: &PublicKey) -> Result<(), MeshFailure> {
+        self.with(|interface| interface.peers.retain(|peer| peer.public_key != *key))
     }
     fn read(&self) -> Result<InterfaceStatus, MeshFailure> {
-        Err(MeshFailure("no such interface".into()))
+        self.with(|interface| interface.clone())
     }
 }
 
@@ -121,6 +153,8 @@ pub struct Options {
     pub pin: Pin,
     pub mode: EnrollMode,
     pub owner: Option<orama_wallet::Address>,
+    /// Whether the node takes care of its key after it is up. Without, nothing changes at the guardians.
+    pub custody: bool,
 }
 
 impl Options {
@@ -132,6 +166,7 @@ impl Options {
             pin: Pin::Fingerprint([0; 32]),
             mode: EnrollMode::Websocket,
             owner: None,
+            custody: false,
         }
     }
 }
@@ -162,6 +197,14 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     supervise("unlock", &registry.unlock, restarts, INTENSITY, escalate, move |_| {
         UnlockActor::new(of_node.clone(), of_volume.clone(), of_screen.clone(), settings)
     });
+    if options.custody {
+        let mut settings = CustodySettings::new(options.guardian_port);
+        settings.look_every = Duration::from_millis(500);
+        let (of_node, of_volume, of_screen) = (registry.clone(), volume.clone(), screen.clone());
+        supervise("custody", &registry.custody, restarts, INTENSITY, escalate, move |_| {
+            CustodyActor::new(of_node.clone(), of_volume.clone(), of_screen.clone(), settings)
+        });
+    }
     let settings = Arc::new(EnrollSettings {
         mode: options.mode,
         gateway_url: options.gateway_url,
@@ -193,6 +236,14 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
 }
 
 impl Node {
+    /// As the enroll actor does it before provisioning; tests that provision by themselves have none.
+    pub fn mesh_up(&self) {
+        let key = orama_mesh::PrivateKey::generate();
+        let addresses = vec!["127.0.0.4/24".parse().unwrap()];
+        let config = WgConfig { private_key: Some(key), addresses, listen_port: None, peers: Vec::new() };
+        self.mesh.up(&config).unwrap();
+    }
+
     pub async fn status(&self) -> NodeStatus {
         self.registry.boot.ask(GetStatus).await.expect("the boot actor answers")
     }

@@ -43,6 +43,8 @@ pub struct DirectoryVolume {
 struct State {
     open: bool,
     crash_at: Option<CrashPoint>,
+    /// How often the point is passed before.
+    passes_left: u32,
     crashed: bool,
 }
 
@@ -64,7 +66,18 @@ impl DirectoryVolume {
 
     /// Loses power the next time that this point is reached.
     pub fn crash_at(&self, point: CrashPoint) {
-        self.lock().crash_at = Some(point);
+        self.crash_after(0, point);
+    }
+
+    /// Loses power when this point is reached after it was passed so often.
+    pub fn crash_after(&self, passes: u32, point: CrashPoint) {
+        let mut state = self.lock();
+        (state.crash_at, state.passes_left) = (Some(point), passes);
+    }
+
+    /// Loses power now.
+    pub fn cut_power(&self) {
+        self.lock().crashed = true;
     }
 
     /// The token file, for tests that edit the record offline.
@@ -95,6 +108,10 @@ impl DirectoryVolume {
     fn passes(&self, point: CrashPoint) -> io::Result<()> {
         let mut state = self.lock();
         if state.crash_at == Some(point) {
+            if let Some(left) = state.passes_left.checked_sub(1) {
+                state.passes_left = left;
+                return Ok(());
+            }
             state.crashed = true;
             return Err(io::Error::other(format!("the power went off: {point:?}")));
         }

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use orama_keyshare::{KEY_BYTES, VolumeKey};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -112,16 +113,34 @@ impl Vault {
         write_atomically(&self.directory.join("agent.token"), token.expose().as_bytes(), 0o600)
     }
 
-    /// The volume's own key: there from the enrollment of a genesis node until guardians keep the key.
-    pub fn volume_key(&self) -> Result<Zeroizing<[u8; 32]>, VaultError> {
+    /// The volume's own key, kept in here until it is split over guardians; `None` when it is not kept.
+    pub fn volume_key(&self) -> Result<Option<VolumeKey>, VaultError> {
         let path = self.directory.join("volume.key");
-        let bytes = read_bounded(&path, 32)?;
-        let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| content(&path, "exactly 32 bytes"))?;
-        Ok(Zeroizing::new(key))
+        match read_bounded(&path, KEY_BYTES) {
+            Ok(bytes) => {
+                VolumeKey::from_slice(&bytes).map(Some).map_err(|_| content(&path, "exactly 32 bytes"))
+            }
+            Err(VaultError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
-    pub fn write_volume_key(&self, key: &[u8; 32]) -> Result<(), VaultError> {
-        write_atomically(&self.directory.join("volume.key"), key, 0o600)
+    pub fn write_volume_key(&self, key: &VolumeKey) -> Result<(), VaultError> {
+        write_atomically(&self.directory.join("volume.key"), key.expose(), 0o600)
+    }
+
+    /// Removes the kept key, and what a write of it that was cut off left; fine when there is none.
+    pub fn remove_volume_key(&self) -> Result<(), VaultError> {
+        for name in ["volume.key", ".volume.key.new"] {
+            let path = self.directory.join(name);
+            match std::fs::remove_file(&path) {
+                Ok(()) => sync_directory(&self.directory),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                Err(error) => Err(error),
+            }
+            .map_err(|source| VaultError::Write { path: path.display().to_string(), source })?;
+        }
+        Ok(())
     }
 
     pub fn cluster_secret(&self) -> Result<Zeroizing<String>, VaultError> {

@@ -103,3 +103,21 @@ fn tokens_are_compared_whole() {
     // SHA-256 of the 64 characters, as sha256sum prints it.
     assert_eq!(token.sha256()[..4], [0xa8, 0xae, 0x6e, 0x6e]);
 }
+
+#[test]
+fn the_kept_volume_key_comes_back_until_it_is_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let vault = Vault::at(root.path());
+    vault.create().unwrap();
+    assert!(vault.volume_key().unwrap().is_none());
+    vault.remove_volume_key().unwrap();
+    let key = orama_keyshare::VolumeKey::generate().unwrap();
+    vault.write_volume_key(&key).unwrap();
+    assert!(vault.volume_key().unwrap().unwrap().matches(&key));
+    std::fs::write(root.path().join("agent/.volume.key.new"), key.expose()).unwrap();
+    vault.remove_volume_key().unwrap();
+    assert!(vault.volume_key().unwrap().is_none());
+    assert_eq!(std::fs::read_dir(root.path().join("agent")).unwrap().count(), 0);
+    std::fs::write(root.path().join("agent/volume.key"), [7; 31]).unwrap();
+    assert!(vault.volume_key().is_err());
+}

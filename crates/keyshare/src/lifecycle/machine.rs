@@ -170,6 +170,32 @@ impl Lifecycle {
         }
     }
 
+    /// The key of a node that has just been enrolled: no copy of its header is older than this boot.
+    pub fn enrolled(custody: Custody, now: Duration) -> Self {
+        Self { rotate: 0, ..Self::start(custody, now) }
+    }
+
+    /// A word for what is under way, as the agent's status has it.
+    pub fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Settled => "settled",
+            Phase::Gathering { .. } => "gathering",
+            Phase::Beginning { .. } | Phase::Rereading { .. } => "recording",
+            Phase::Dealing { .. } => "dealing",
+            Phase::Storing { .. } => "storing",
+            Phase::ReadingBack { .. } => "reading-back",
+            Phase::Comparing { .. } => "comparing",
+            Phase::Committing { .. } => "committing",
+            Phase::Sweeping { .. } | Phase::Tidying { .. } => "sweeping",
+        }
+    }
+
+    /// When a split that is wanted and was put off is tried again.
+    pub fn next_attempt(&self, now: Duration) -> Option<Duration> {
+        let waits = self.phase == Phase::Settled && self.next_attempt > now;
+        (waits && self.wanted(now).is_some()).then_some(self.next_attempt)
+    }
+
     /// The record as it is on the disk, as far as known.
     pub fn custody(&self) -> &Custody {
         &self.custody
