@@ -29,7 +29,7 @@ const AUTH_BODY_LIMIT_BYTES: usize = 4096;
 /// What the handlers share.
 pub(crate) struct State {
     pub(crate) authority: Authority,
-    pub(crate) store: Arc<Store>,
+    pub(crate) store: Arc<dyn Store>,
     pub(crate) clock: Clock,
 }
 

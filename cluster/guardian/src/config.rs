@@ -17,11 +17,19 @@ pub struct Config {
     /// Whether `listen` may be the unspecified address. Secrets travel in clear text inside WireGuard, so
     /// listening elsewhere is a decision.
     pub listen_anywhere: bool,
-    /// Directory of the store; made if missing.
-    pub data: PathBuf,
+    pub store: StorePlace,
     /// Requests that one client address may make in 60 s.
     pub requests_per_minute: u32,
     pub clock: Clock,
+}
+
+/// Where the secrets are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePlace {
+    /// Files below this directory, which is made if missing.
+    Files(PathBuf),
+    /// The agent of the node that this guardian runs on, at this socket.
+    Agent(PathBuf),
 }
 
 /// The TOML file: every key may be missing, an unknown one is an error.
@@ -31,6 +39,7 @@ pub struct FileConfig {
     pub listen: Option<String>,
     pub listen_anywhere: Option<bool>,
     pub data: Option<PathBuf>,
+    pub agent: Option<PathBuf>,
     pub requests_per_minute: Option<u32>,
 }
 
@@ -43,8 +52,10 @@ pub enum ConfigError {
     Listen(String),
     #[error("no address to listen on: give --listen or `listen` in the configuration")]
     NoListen,
-    #[error("no data directory: give --data or `data` in the configuration")]
+    #[error("no data directory: give --data or `data` in the configuration (on a node: --agent)")]
     NoData,
+    #[error("both a data directory and an agent's socket are given: secrets are kept in one place")]
+    TwoStores,
     #[error("requests_per_minute must be at least 1")]
     NoRequests,
 }
@@ -59,11 +70,17 @@ impl FileConfig {
         self,
         listen: Option<String>,
         listen_anywhere: bool,
-        data: Option<PathBuf>,
+        place: Option<StorePlace>,
     ) -> Result<Config, ConfigError> {
         let listen = listen.or(self.listen).ok_or(ConfigError::NoListen)?;
-        let data = data.or(self.data).ok_or(ConfigError::NoData)?;
-        let mut config = Config::new(parse_listen(&listen)?, data);
+        let store = match (place, self.data, self.agent) {
+            (Some(place), _, _) => place,
+            (None, Some(data), None) => StorePlace::Files(data),
+            (None, None, Some(socket)) => StorePlace::Agent(socket),
+            (None, Some(_), Some(_)) => return Err(ConfigError::TwoStores),
+            (None, None, None) => return Err(ConfigError::NoData),
+        };
+        let mut config = Config { store, ..Config::new(parse_listen(&listen)?, "") };
         config.listen_anywhere = listen_anywhere || self.listen_anywhere.unwrap_or(false);
         if let Some(requests) = self.requests_per_minute {
             config.requests_per_minute = requests;
@@ -76,11 +93,12 @@ impl FileConfig {
 }
 
 impl Config {
+    /// With files below `data`.
     pub fn new(listen: SocketAddr, data: impl Into<PathBuf>) -> Self {
         Self {
             listen,
             listen_anywhere: false,
-            data: data.into(),
+            store: StorePlace::Files(data.into()),
             requests_per_minute: RATE_LIMIT,
             clock: Clock::system(),
         }
@@ -102,14 +120,18 @@ mod tests {
         let file = "listen = '10.0.0.11:7501'\ndata = '/a'\nrequests_per_minute = 7";
         let config = FileConfig::parse(file).unwrap().complete(None, false, None).unwrap();
         assert_eq!(config.listen, "10.0.0.11:7501".parse().unwrap());
-        assert_eq!((config.data.to_str(), config.requests_per_minute), (Some("/a"), 7));
+        assert_eq!((config.store, config.requests_per_minute), (StorePlace::Files("/a".into()), 7));
         assert!(!config.listen_anywhere);
 
         let file = FileConfig::parse(file).unwrap();
-        let config = file.complete(Some("10.0.0.12".into()), true, Some("/b".into())).unwrap();
+        let config =
+            file.complete(Some("10.0.0.12".into()), true, Some(StorePlace::Files("/b".into()))).unwrap();
         assert_eq!(config.listen, "10.0.0.12:7500".parse().unwrap());
-        assert_eq!(config.data.to_str(), Some("/b"));
+        assert_eq!(config.store, StorePlace::Files("/b".into()));
         assert!(config.listen_anywhere);
+
+        let file = FileConfig::parse("listen = '10.0.0.11'\nagent = '/run/a'").unwrap();
+        assert_eq!(file.complete(None, false, None).unwrap().store, StorePlace::Agent("/run/a".into()));
     }
 
     #[test]
@@ -119,6 +141,8 @@ mod tests {
         assert!(matches!(complete("listen = '10.0.0.1'"), Err(ConfigError::NoData)));
         let listen = complete("listen = 'guardian'\ndata = '/a'");
         assert!(matches!(listen, Err(ConfigError::Listen(text)) if text == "guardian"));
+        let both = complete("listen = '10.0.0.1'\ndata = '/a'\nagent = '/run/a'");
+        assert!(matches!(both, Err(ConfigError::TwoStores)));
         let none = complete("listen = '10.0.0.1'\ndata = '/a'\nrequests_per_minute = 0");
         assert!(matches!(none, Err(ConfigError::NoRequests)));
         assert!(matches!(FileConfig::parse("lisden = '10.0.0.1'"), Err(ConfigError::Toml(_))));

@@ -66,6 +66,12 @@ fn internal(error: impl std::error::Error) -> ApiError {
     ApiError::Internal(error.to_string())
 }
 
+/// No fault of anybody's: the sentence is for the client.
+fn locked(why: String) -> ApiError {
+    tracing::info!("refused: {why}");
+    ApiError::Internal(why)
+}
+
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match error {
@@ -84,10 +90,14 @@ impl From<TokenError> for ApiError {
 impl From<PutError> for ApiError {
     fn from(error: PutError) -> Self {
         match error {
-            PutError::Version { .. } | PutError::TooManySecrets | PutError::TooManyIdentities => {
-                ApiError::BadRequest(error.to_string())
+            PutError::Version { .. }
+            | PutError::TooManySecrets
+            | PutError::TooManyIdentities
+            | PutError::Full(_) => ApiError::BadRequest(error.to_string()),
+            PutError::Locked(why) => locked(why),
+            PutError::Damaged(_) | PutError::Read(_) | PutError::Write(_) | PutError::Agent(_) => {
+                internal(error)
             }
-            PutError::Damaged(_) | PutError::Read(_) | PutError::Write(_) => internal(error),
         }
     }
 }
@@ -96,7 +106,7 @@ impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::None => ApiError::NotFound("no such secret"),
-            ReadError::Damaged(_) | ReadError::Io(_) => internal(error),
+            ReadError::Damaged(_) | ReadError::Io(_) | ReadError::Agent(_) => internal(error),
         }
     }
 }
@@ -105,7 +115,8 @@ impl From<DeleteError> for ApiError {
     fn from(error: DeleteError) -> Self {
         match error {
             DeleteError::None => ApiError::NotFound("no such secret"),
-            DeleteError::Io(_) => internal(error),
+            DeleteError::Locked(why) => locked(why),
+            DeleteError::Io(_) | DeleteError::Agent(_) => internal(error),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vault_guardian::{FileConfig, serve};
+use vault_guardian::{FileConfig, StorePlace, serve};
 
 /// Largest configuration file, bytes.
 const CONFIG_LIMIT_BYTES: u64 = 64 * 1024;
@@ -46,6 +46,9 @@ Configuration file (TOML; the command line wins):
         /// Directory of the secrets; made if missing, closed to other users
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
+        /// On an OramaOS node: the socket of its agent, which keeps the secrets instead of a directory
+        #[arg(long, value_name = "SOCKET", conflicts_with = "data")]
+        agent: Option<PathBuf>,
         /// TOML file with the same settings
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
@@ -63,8 +66,9 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .init();
-    let Command::Serve { listen, data, config, listen_anywhere } = Arguments::parse().command;
-    match run(listen, data, config, listen_anywhere) {
+    let Command::Serve { listen, data, agent, config, listen_anywhere } = Arguments::parse().command;
+    let place = data.map(StorePlace::Files).or(agent.map(StorePlace::Agent));
+    match run(listen, place, config, listen_anywhere) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut text = error.to_string();
@@ -81,7 +85,7 @@ fn main() -> ExitCode {
 
 fn run(
     listen: Option<String>,
-    data: Option<PathBuf>,
+    place: Option<StorePlace>,
     config: Option<PathBuf>,
     listen_anywhere: bool,
 ) -> Result<(), Box<dyn Error>> {
@@ -89,14 +93,17 @@ fn run(
         Some(path) => FileConfig::parse(&read_config(&path)?)?,
         None => FileConfig::default(),
     };
-    let config = file.complete(listen, listen_anywhere, data)?;
-    let data = config.data.display().to_string();
+    let config = file.complete(listen, listen_anywhere, place)?;
+    let kept = match &config.store {
+        StorePlace::Files(data) => format!("in {}", data.display()),
+        StorePlace::Agent(socket) => format!("by the agent at {}", socket.display()),
+    };
     actix_rt::System::new().block_on(async move {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let (address, server) = serve(config)?;
         let handle = server.handle();
-        tracing::info!(%address, data, "listening");
+        tracing::info!(%address, kept, "listening");
         actix_rt::spawn(async move {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",

@@ -17,10 +17,10 @@ use orama_protocol::guardian::RATE_WINDOW_SECONDS;
 use crate::api::{self, State};
 use crate::auth::Authority;
 use crate::clock::{Clock, nanoseconds};
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::error::ApiError;
 use crate::rate::RateLimiter;
-use crate::store::{OpenStoreError, Store};
+use crate::store::{AgentStore, FileStore, OpenStoreError, Store};
 
 /// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,12 +51,16 @@ pub enum ServeError {
 /// Starts a guardian. Gives the address it listens on and the server: await it to run until it is stopped;
 /// its `handle()` stops it. Signals are the caller's. Needs a running actix or tokio runtime.
 pub fn serve(config: Config) -> Result<(SocketAddr, Server), ServeError> {
-    let Config { listen, listen_anywhere, data, requests_per_minute, clock } = config;
+    let Config { listen, listen_anywhere, store, requests_per_minute, clock } = config;
     if listen.ip().is_unspecified() && !listen_anywhere {
         return Err(ServeError::Anywhere(listen));
     }
+    let store: Arc<dyn Store> = match store {
+        StorePlace::Files(data) => Arc::new(FileStore::open(&data)?),
+        StorePlace::Agent(socket) => Arc::new(AgentStore::open(&socket)?),
+    };
     let state = web::Data::new(State {
-        store: Arc::new(Store::open(&data)?),
+        store,
         authority: Authority::new().map_err(ServeError::Random)?,
         clock: clock.clone(),
     });

@@ -8,6 +8,7 @@ pub mod enroll;
 pub mod gateway;
 pub mod genesis;
 pub mod guardian;
+pub mod guardian_store;
 pub mod mesh_control;
 pub mod peers;
 mod redacted;

@@ -7,3 +7,4 @@ mod program;
 mod secrets;
 mod sessions;
 mod shares;
+mod stores;
