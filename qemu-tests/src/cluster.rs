@@ -157,15 +157,24 @@ impl Cluster {
         Ok(())
     }
 
-    /// A guardian as a node's list of peers has it: all of them are behind the host's one WireGuard key.
+    /// A guardian as a node's list of peers has it.
     pub fn peer(&self, index: usize) -> Peer {
-        let guardian = &self.guardians[index];
+        self.peer_here(self.guardians[index].address(), true)
+    }
+
+    /// The gateway's host: a list without it takes the gateway from the node.
+    pub fn gateway_peer(&self) -> Peer {
+        self.peer_here(HOST_ADDRESS, false)
+    }
+
+    /// Everything here is behind the host's one WireGuard key.
+    fn peer_here(&self, address: Ipv4Addr, guardian: bool) -> Peer {
         Peer {
-            node_id: guardian.node_id(),
-            wg_ip: guardian.address().to_string(),
+            node_id: format!("node-{address}"),
+            wg_ip: address.to_string(),
             public_key: self.public_key.clone(),
             endpoint: Some(format!("{HOST_AS_SEEN_BY_NODES}:{WIREGUARD_PORT}")),
-            guardian: true,
+            guardian,
             leaving: false,
         }
     }

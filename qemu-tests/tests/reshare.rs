@@ -41,7 +41,9 @@ fn custody(status: &Status) -> CustodyStatus {
     status.custody.clone().expect("who keeps the key")
 }
 
-fn put_peers(scenario: &Scenario, enrolled: &Enrolled, revision: u64, peers: Vec<Peer>) -> u16 {
+/// The gateway's host is in every list, as in the gateway's own.
+fn put_peers(scenario: &Scenario, enrolled: &Enrolled, revision: u64, mut peers: Vec<Peer>) -> u16 {
+    peers.push(scenario.cluster.gateway_peer());
     let token = scenario.cluster.agent_token(&enrolled.node_id).or_fail();
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
