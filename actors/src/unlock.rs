@@ -16,6 +16,7 @@ use crate::facts::{ApiToken, Identity, Scope};
 use crate::ports::Console;
 use crate::registry::Registry;
 
+mod ahead;
 mod challenges;
 mod gather;
 mod guardian_client;

@@ -44,7 +44,7 @@ enum What {
     },
     /// Starts in the sandbox against a bare process and other sandboxes; throughput of services inside and outside.
     Spawn(spawn::Arguments),
-    /// Splitting and combining volume keys against vsss-rs; fails when an aim is missed.
+    /// Fetching shares from guardians 50 ms away; splitting and combining keys against vsss-rs. Fails when an aim is missed.
     Unlock(unlock::Arguments),
     /// Memory of idle ServiceActors; exit code 1 when one takes more than 30 kB.
     Actors {

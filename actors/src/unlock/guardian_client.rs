@@ -19,6 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
+use super::ahead;
+
 /// Longest a guardian may take for everything, from the first connection to the share.
 pub const GUARDIAN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer that is read, bytes. A share envelope has under 300; a guardian that sends more lies.
@@ -26,10 +28,13 @@ const ANSWER_LIMIT_BYTES: usize = 16 * 1024;
 /// Largest list that is read, bytes: 1000 secrets with the longest names.
 const LIST_LIMIT_BYTES: usize = 512 * 1024;
 
-/// Asks guardians in the name of one node. Every guardian listens on the same port of its own address.
+/// Requests that one errand takes: challenge, session, and what it is about.
+const REQUESTS: u8 = 3;
+
+/// Asks guardians in the name of one node. Every guardian listens on the same port of its own address. An errand takes
+/// four round trips, the first connection included.
 #[derive(Clone)]
 pub struct GuardianClient {
-    client: awc::Client,
     /// Lowercase hex SHA-256 of the base64 text of the node's WireGuard private key.
     identity: String,
     port: u16,
@@ -37,16 +42,14 @@ pub struct GuardianClient {
 
 impl GuardianClient {
     pub fn new(identity: String, port: u16) -> Self {
-        // Redirects are off: an answer that sends us elsewhere is not the guardian's protocol.
-        let client = awc::Client::builder().timeout(GUARDIAN_TIMEOUT).disable_redirects().finish();
-        Self { client, identity, port }
+        Self { identity, port }
     }
 
     /// The secret of this name.
     pub async fn get(&self, guardian: Ipv4Addr, name: &str) -> Result<Zeroizing<Vec<u8>>, Refusal> {
         in_time(async {
-            let session = self.session(guardian).await?;
-            let request = self.client.get(self.url(guardian, &format!("secrets/{name}")));
+            let (client, session) = self.session(guardian).await?;
+            let request = client.get(self.url(guardian, &format!("secrets/{name}")));
             let response = send(request.insert_header((SESSION_HEADER, session))).await?;
             if response.status() == StatusCode::NOT_FOUND {
                 return Err(Refusal::NoShare);
@@ -69,8 +72,8 @@ impl GuardianClient {
         secret: &[u8],
     ) -> Result<(), Refusal> {
         in_time(async {
-            let session = self.session(guardian).await?;
-            let request = self.client.put(self.url(guardian, &format!("secrets/{name}")));
+            let (client, session) = self.session(guardian).await?;
+            let request = client.put(self.url(guardian, &format!("secrets/{name}")));
             let body = PutSecret { share: Redacted::new(STANDARD.encode(secret)), version };
             let request = request.insert_header((SESSION_HEADER, session));
             let stored: Stored = answer(send_json(request, &body).await?).await?;
@@ -89,8 +92,8 @@ impl GuardianClient {
     /// Names of all secrets that the guardian keeps for this node.
     pub async fn list(&self, guardian: Ipv4Addr) -> Result<Vec<String>, Refusal> {
         in_time(async {
-            let session = self.session(guardian).await?;
-            let request = self.client.get(self.url(guardian, "secrets"));
+            let (client, session) = self.session(guardian).await?;
+            let request = client.get(self.url(guardian, "secrets"));
             let response = send(request.insert_header((SESSION_HEADER, session))).await?;
             let list: SecretList = answer_within(response, LIST_LIMIT_BYTES).await?;
             Ok(list.secrets.into_iter().map(|secret| secret.name).collect())
@@ -101,8 +104,8 @@ impl GuardianClient {
     /// Deletes a secret; one that is not there is success.
     pub async fn delete(&self, guardian: Ipv4Addr, name: &str) -> Result<(), Refusal> {
         in_time(async {
-            let session = self.session(guardian).await?;
-            let request = self.client.delete(self.url(guardian, &format!("secrets/{name}")));
+            let (client, session) = self.session(guardian).await?;
+            let request = client.delete(self.url(guardian, &format!("secrets/{name}")));
             let mut response = send(request.insert_header((SESSION_HEADER, session))).await?;
             match response.status() {
                 status if status.is_success() || status == StatusCode::NOT_FOUND => Ok(()),
@@ -112,9 +115,11 @@ impl GuardianClient {
         .await
     }
 
-    async fn session(&self, guardian: Ipv4Addr) -> Result<String, Refusal> {
+    /// A session, and a client that has the connection for the next request.
+    async fn session(&self, guardian: Ipv4Addr) -> Result<(awc::Client, String), Refusal> {
+        let client = ahead::client((guardian, self.port).into(), REQUESTS);
         let ask = ChallengeRequest { identity: self.identity.clone() };
-        let request = self.client.post(self.url(guardian, "auth/challenge"));
+        let request = client.post(self.url(guardian, "auth/challenge"));
         let challenge: Challenge = answer(send_json(request, &ask).await?).await?;
         // Back exactly as received: created_ns is an i128 on the way in and on the way out.
         let proof = SessionRequest {
@@ -123,11 +128,15 @@ impl GuardianClient {
             created_ns: challenge.created_ns,
             tag: challenge.tag,
         };
-        let request = self.client.post(self.url(guardian, "auth/session"));
+        let request = client.post(self.url(guardian, "auth/session"));
         let session: Session = answer(send_json(request, &proof).await?).await?;
         let token = format!("{}:{}:{}", session.identity, session.expiry_ns, session.tag);
         let printable = token.bytes().all(|byte| byte.is_ascii_graphic());
-        if printable { Ok(token) } else { Err(Refusal::Malformed("its session is not printable".into())) }
+        if printable {
+            Ok((client, token))
+        } else {
+            Err(Refusal::Malformed("its session is not printable".into()))
+        }
     }
 
     fn url(&self, guardian: Ipv4Addr, path: &str) -> String {

@@ -1,6 +1,7 @@
-//! `cargo xtask bench unlock`: what stands between a node and its open volume. Today the sharing of the key;
-//! fetching shares over the network belongs beside it, as another module whose misses join `missed` below.
+//! `cargo xtask bench unlock`: what stands between a node and its open volume: fetching shares over the network, and
+//! splitting and combining the key.
 
+mod network;
 mod sharing;
 
 use super::samples::busy;
@@ -22,6 +23,8 @@ pub enum UnlockError {
     #[error("the measurement ended with {0}")]
     Failed(std::process::ExitStatus),
     #[error(transparent)]
+    Network(#[from] network::NetworkError),
+    #[error(transparent)]
     Sharing(#[from] sharing::SharingError),
     #[error("missed: {0}")]
     Missed(String),
@@ -33,6 +36,7 @@ pub fn run(arguments: &Arguments) -> Result<(), UnlockError> {
     }
     busy();
     let mut missed = Vec::new();
+    missed.extend(network::run(arguments.rounds)?);
     missed.extend(sharing::run(arguments.rounds)?);
     if missed.is_empty() { Ok(()) } else { Err(UnlockError::Missed(missed.join("; "))) }
 }
