@@ -18,6 +18,7 @@ use crate::registry::Registry;
 
 mod ahead;
 mod challenges;
+mod comeback;
 mod gather;
 mod guardian_client;
 mod machine;

@@ -114,6 +114,31 @@ async fn two_shares_only_wait_by_name_and_the_third_unlocks() {
 }
 
 #[actix::test]
+async fn a_holder_that_comes_up_is_asked_at_once() {
+    let mut guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    for index in 0..3 {
+        guardians.stop(index).await;
+    }
+    let node = boot(base.path(), &guardians);
+    // The fifth pause is of 16 s.
+    let mut facts = node.registry.facts.watch();
+    let long = facts.wait_for(|node| {
+        ["13", "14", "15", "16", "17", "18", "19"]
+            .iter()
+            .any(|seconds| node.reason.ends_with(&format!("next try in {seconds} s")))
+    });
+    tokio::time::timeout(Duration::from_secs(40), long).await.expect("a long pause").unwrap();
+    let came_back = Instant::now();
+    guardians.restart(0);
+    for peer in &mut node.mesh.0.lock().unwrap().as_mut().unwrap().peers {
+        peer.last_handshake = Some(std::time::SystemTime::now());
+    }
+    node.wait_for(Phase::Running, SOON).await;
+    assert!(came_back.elapsed() < Duration::from_secs(8), "{:?}", came_back.elapsed());
+}
+
+#[actix::test]
 async fn a_share_with_another_digest_names_its_guardian() {
     let mut guardians = Guardians::start();
     let base = enrolled(&guardians).await;

@@ -2,7 +2,7 @@
 //! when there are enough good shares. Publishes every answer; the key lives only from combining to opening.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -14,6 +14,7 @@ use orama_protocol::agent::UnlockStatus;
 use orama_volume::{DataVolume, EarlyState, OpenError};
 use zeroize::Zeroizing;
 
+use super::comeback;
 use super::guardian_client::GuardianClient;
 use super::machine::{self, Action, Event, State};
 use crate::boot::BootEvent;
@@ -56,11 +57,13 @@ impl Gathering {
         // Asked and not yet heard of when there were enough shares.
         let mut late = Asks::new();
         let (mut machine, mut todo) = State::start();
+        let mut asked = Instant::now();
         loop {
             let mut event = None;
             for action in todo {
                 event = match action {
                     Action::Ask => {
+                        asked = Instant::now();
                         let (event, left) = self.ask(&client, &name, &mut collector, machine.attempts).await;
                         late = left;
                         Some(event)
@@ -71,7 +74,13 @@ impl Gathering {
                         None
                     }
                     Action::Pause(pause) => {
-                        tokio::time::sleep(pause).await;
+                        let waiting = collector.status(machine.attempts, None);
+                        tokio::select! {
+                            () = tokio::time::sleep(pause) => {}
+                            back = comeback::somebody(&self.registry, &waiting, asked) => {
+                                tracing::info!("guardian {back} came up: asking again");
+                            }
+                        }
                         Some(Event::PauseOver)
                     }
                     Action::Done => {
