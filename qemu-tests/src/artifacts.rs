@@ -22,6 +22,8 @@ pub enum Image {
     Twins,
     /// The product with rqlite and the gateway as its only services.
     Small,
+    /// The product with a vault-guardian as its only service: nodes that keep each other's keys.
+    Keeper,
     /// The small one with a policy for rqlite that does not parse.
     BadPolicy,
     /// The small one with services that do what no service should.
@@ -48,7 +50,7 @@ impl Image {
         match self {
             // Seven services: idle about 400 MiB, under load as much as their limits allow.
             Image::Node | Image::Twins => 1536,
-            Image::Small | Image::BadPolicy => 256,
+            Image::Small | Image::Keeper | Image::BadPolicy => 256,
             Image::Abuse => 512,
         }
     }
@@ -77,6 +79,7 @@ impl Artifacts {
             Image::Node => "node.img",
             Image::Twins => "twins.img",
             Image::Small => "small.img",
+            Image::Keeper => "keeper.img",
             Image::BadPolicy => "bad-policy.img",
             Image::Abuse => "abuse.img",
         })

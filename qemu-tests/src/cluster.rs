@@ -25,9 +25,9 @@ pub const HOST_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub const FIRST_GUARDIAN: u8 = 11;
 /// UDP port of the host's WireGuard interface; 51820 is the node's.
 const WIREGUARD_PORT: u16 = 51821;
-/// The host as slirp shows it to a machine.
-const HOST_AS_SEEN_BY_NODES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
-/// Where the gateway listens inside the namespace; images have `https://10.0.2.2:7443`.
+/// The host as slirp shows it to a machine, and as it is on a segment.
+pub(crate) const HOST_AS_SEEN_BY_NODES: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+/// How operators reach the gateway inside the namespace; images have `https://10.0.2.2:7443`.
 pub const GATEWAY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, GATEWAY_PORT));
 const GATEWAY_PORT: u16 = 7443;
 /// Programs of ours that do not listen by then never will.
@@ -37,6 +37,21 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const READ_TOKEN: &str = "import sqlite3, sys; \
     print(sqlite3.connect(sys.argv[1]).execute(\
     'SELECT agent_token FROM wireguard_peers WHERE node_id = ?', (sys.argv[2],)).fetchone()[0])";
+
+/// What a cluster has beside its gateway.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    guardians: u8,
+    /// Where the gateway listens: loopback is enough where QEMU itself carries what machines say.
+    listen: Ipv4Addr,
+}
+
+impl Plan {
+    /// One machine behind QEMU's own network, and guardians for it.
+    pub const SINGLE: Self = Self { guardians: GUARDIANS, listen: Ipv4Addr::LOCALHOST };
+    /// Machines on a segment, which are each other's guardians.
+    pub const NODES_ONLY: Self = Self { guardians: 0, listen: Ipv4Addr::UNSPECIFIED };
+}
 
 pub struct Cluster {
     network: Arc<Namespace>,
@@ -85,7 +100,7 @@ pub enum ClusterError {
 
 impl Cluster {
     /// Starts everything in a folder of its own and waits until each part answers.
-    pub fn start(artifacts: &Artifacts, folder: &Path) -> Result<Self, ClusterError> {
+    pub fn start(artifacts: &Artifacts, folder: &Path, plan: Plan) -> Result<Self, ClusterError> {
         let network = Arc::new(Namespace::create()?);
         let pki = artifacts.pki()?;
         let sockets = tempfile::tempdir()
@@ -95,12 +110,13 @@ impl Cluster {
         let public_key = show_key(&control)?;
         let mut guardians = Vec::new();
         let guardian_program = artifacts.program("vault-guardian")?;
-        for index in 0..GUARDIANS {
+        for index in 0..plan.guardians {
             let address = Ipv4Addr::new(10, 0, 0, FIRST_GUARDIAN + index);
             let program = guardian_program.clone();
             guardians.push(Guardian::start(Arc::clone(&network), program, address, folder)?);
         }
-        let config = write_config(folder, &pki, &control)?;
+        let listen = SocketAddr::from((plan.listen, GATEWAY_PORT));
+        let config = write_config(folder, &pki, &control, listen)?;
         let gateway_program = artifacts.program("orama-gateway")?;
         for guardian in &guardians {
             let node_id = guardian.node_id();
@@ -243,10 +259,15 @@ fn show_key(control: &Path) -> Result<String, ClusterError> {
     }
 }
 
-fn write_config(folder: &Path, pki: &Pki, control: &Path) -> Result<PathBuf, ClusterError> {
+fn write_config(
+    folder: &Path,
+    pki: &Pki,
+    control: &Path,
+    listen: SocketAddr,
+) -> Result<PathBuf, ClusterError> {
     let path = folder.join("gateway.toml");
     let text = format!(
-        "[public]\nlisten = \"{GATEWAY}\"\ncertificate = {:?}\nkey = {:?}\n\n[store]\npath = {:?}\n\n\
+        "[public]\nlisten = \"{listen}\"\ncertificate = {:?}\nkey = {:?}\n\n[store]\npath = {:?}\n\n\
          [overlay]\nnetwork = \"10.0.0.0/24\"\naddress = \"{HOST_ADDRESS}\"\n\n\
          [mesh]\ncontrol = {:?}\nendpoint = \"{HOST_AS_SEEN_BY_NODES}:{WIREGUARD_PORT}\"\n",
         pki.certificate,

@@ -17,7 +17,12 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where a node that is not enrolled shows its code.
 pub fn enrollment() -> SocketAddr {
-    SocketAddr::from((PUBLIC_ADDRESS, orama_protocol::ENROLL_PORT))
+    enrollment_at(PUBLIC_ADDRESS)
+}
+
+/// The same for one of several machines, by its public address.
+pub fn enrollment_at(public: Ipv4Addr) -> SocketAddr {
+    SocketAddr::from((public, orama_protocol::ENROLL_PORT))
 }
 
 /// Where the agent must never answer.

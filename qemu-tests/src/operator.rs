@@ -2,6 +2,7 @@
 //! Owns the flags; every answer is taken from `--json`.
 
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
@@ -15,9 +16,11 @@ use serde::de::DeserializeOwned;
 use crate::artifacts::{Artifacts, ArtifactsError};
 use crate::cluster::{Cluster, GATEWAY};
 use crate::net::Namespace;
+use crate::process::interrupted;
+use crate::vm::PUBLIC_ADDRESS;
 
-/// Enrols the node at [`crate::vm::PUBLIC_ADDRESS`]; the token comes on standard input.
-const ENROLL: [&str; 7] = ["node", "enroll", "--node-ip", "127.0.0.2", "--token-file", "-", "--no-wait"];
+/// Enrols the node whose address follows; the token comes on standard input.
+const ENROLL: [&str; 6] = ["node", "enroll", "--token-file", "-", "--no-wait", "--node-ip"];
 
 pub struct Operator {
     network: Arc<Namespace>,
@@ -43,6 +46,8 @@ pub enum OperatorError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("{node_id} did not become {what} within {} s; last status: {last}", limit.as_secs())]
+    Late { node_id: String, what: String, limit: Duration, last: String },
 }
 
 /// From the code on the console to the code at the gateway: a TLS handshake.
@@ -59,7 +64,7 @@ impl OperatorError {
     pub fn message(&self) -> &str {
         match self {
             Self::Failed { message, .. } => message,
-            Self::Start { .. } | Self::Answer { .. } => "",
+            Self::Start { .. } | Self::Answer { .. } | Self::Late { .. } => "",
         }
     }
 }
@@ -86,15 +91,23 @@ impl Operator {
 
     /// Fetches the code from the node and enrols it; does not wait until the node runs.
     pub fn enroll(&self, token: &str) -> Result<EnrollResponse, OperatorError> {
-        self.ask_with(&ENROLL, token)
+        self.enroll_at(PUBLIC_ADDRESS, token)
+    }
+
+    fn enroll_at(&self, public: Ipv4Addr, token: &str) -> Result<EnrollResponse, OperatorError> {
+        self.ask_with(&[&ENROLL[..], &[&public.to_string()]].concat(), token)
     }
 
     /// The same, and again while the gateway does not know the code: a node shows it a moment before, and we
     /// are quicker than people.
-    pub fn enroll_when_registered(&self, token: &str) -> Result<EnrollResponse, OperatorError> {
+    pub fn enroll_when_registered(
+        &self,
+        public: Ipv4Addr,
+        token: &str,
+    ) -> Result<EnrollResponse, OperatorError> {
         let started = Instant::now();
         loop {
-            match self.enroll(token) {
+            match self.enroll_at(public, token) {
                 Err(error) if error.is_not_found() && started.elapsed() < REGISTER_LIMIT => {
                     std::thread::sleep(Duration::from_secs(2));
                 }
@@ -105,11 +118,34 @@ impl Operator {
 
     /// The same with a code that the node is not asked for.
     pub fn enroll_with_code(&self, token: &str, code: &str) -> Result<EnrollResponse, OperatorError> {
-        self.ask_with(&[&ENROLL[..], &["--code", code]].concat(), token)
+        self.ask_with(&[&ENROLL[..], &[&PUBLIC_ADDRESS.to_string(), "--code", code]].concat(), token)
     }
 
     pub fn status(&self, node_id: &str) -> Result<Status, OperatorError> {
         self.ask(&["node", "status", "--node-id", node_id])
+    }
+
+    /// Asks for the node's status until it is as wanted.
+    pub fn wait_status(
+        &self,
+        node_id: &str,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Status) -> bool,
+    ) -> Result<Status, OperatorError> {
+        let started = Instant::now();
+        loop {
+            let last = match self.status(node_id) {
+                Ok(status) if wanted(&status) => return Ok(status),
+                Ok(status) => format!("{status:?}"),
+                Err(error) => error.to_string(),
+            };
+            if started.elapsed() > limit || interrupted() {
+                let (node_id, what) = (node_id.to_owned(), what.to_owned());
+                return Err(OperatorError::Late { node_id, what, limit, last });
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
     }
 
     /// The log of a service (or `agent`), by service.

@@ -2,16 +2,17 @@
 //! than one scenario takes are here; what they prove is in the scenarios.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use orama_protocol::agent::Status;
 
 use crate::artifacts::{Artifacts, ArtifactsError, Image};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, Plan};
 use crate::net::Namespace;
 use crate::node;
 use crate::operator::{Operator, OperatorError};
-use crate::process::interrupted;
+use crate::segment::SegmentError;
 use crate::vm::{Machine, MachineError};
 
 /// Firmware to enrollment mode: 10 s on an idle machine; others may be busy.
@@ -36,8 +37,14 @@ pub enum ScenarioError {
     Machine(#[from] MachineError),
     #[error(transparent)]
     Operator(#[from] OperatorError),
-    #[error("the node did not become {what} within {} s; last status: {last}", limit.as_secs())]
-    Late { what: String, limit: Duration, last: String },
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    #[error("making the folder {path}")]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("the node's address {0:?} is none")]
     Address(String),
 }
@@ -58,7 +65,7 @@ impl Scenario {
 
     pub fn prepare_in(artifacts: &Artifacts, name: &str, image: Image) -> Result<Self, ScenarioError> {
         let folder = artifacts.run_folder(name)?;
-        let cluster = Cluster::start(artifacts, &folder)?;
+        let cluster = Cluster::start(artifacts, &folder, Plan::SINGLE)?;
         let mut machine = Machine::new(cluster.network().clone(), &folder, &artifacts.image(image)?)?;
         machine.set_memory_mib(image.memory_mib());
         let operator = Operator::of(&cluster, artifacts)?;
@@ -92,7 +99,7 @@ impl Scenario {
     /// Invites and enrols; returns when the operator's command does.
     pub fn enroll(&mut self) -> Result<Enrolled, ScenarioError> {
         let token = self.operator.invite("1h")?;
-        let answer = self.operator.enroll_when_registered(&token)?;
+        let answer = self.operator.enroll_when_registered(self.machine.public_address(), &token)?;
         let address = answer.wg_ip.parse().map_err(|_| ScenarioError::Address(answer.wg_ip.clone()))?;
         Ok(Enrolled { node_id: answer.node_id, address })
     }
@@ -105,18 +112,7 @@ impl Scenario {
         limit: Duration,
         wanted: impl Fn(&Status) -> bool,
     ) -> Result<Status, ScenarioError> {
-        let started = Instant::now();
-        loop {
-            let last = match self.operator.status(node_id) {
-                Ok(status) if wanted(&status) => return Ok(status),
-                Ok(status) => format!("{status:?}"),
-                Err(error) => error.to_string(),
-            };
-            if started.elapsed() > limit || interrupted() {
-                return Err(ScenarioError::Late { what: what.to_owned(), limit, last });
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
+        Ok(self.operator.wait_status(node_id, what, limit, wanted)?)
     }
 
     /// Waits until the node runs and every service is healthy.

@@ -3,6 +3,7 @@
 
 mod console;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
@@ -12,13 +13,14 @@ pub use console::{Console, ConsoleError, PANIC, uptime_seconds};
 
 use crate::net::Namespace;
 use crate::process::{Process, ProcessError};
+use crate::segment::Port;
 
 /// Debian's package ovmf.
 const FIRMWARE_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const FIRMWARE_VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 /// The address in the private namespace that stands for the machine's public one: QEMU listens there and
 /// passes what comes on to the machine.
-pub const PUBLIC_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
+pub const PUBLIC_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// What a machine has unless it is told otherwise, MiB.
 const MEMORY_MIB: u32 = 256;
 
@@ -31,13 +33,20 @@ pub enum Start {
     Kernel { kernel: PathBuf, initrd: PathBuf, command_line: String },
 }
 
+/// What the machine's one network card is plugged into.
+#[derive(Clone, Debug)]
+enum Uplink {
+    /// QEMU's own network, with these ports (`tcp:9999` and its kind) of [`PUBLIC_ADDRESS`] passed on.
+    Own(Vec<String>),
+    Segment(Port),
+}
+
 pub struct Machine {
     network: Arc<Namespace>,
     folder: PathBuf,
     start: Start,
     memory_mib: u32,
-    /// `tcp:9999` and its kind, which [`PUBLIC_ADDRESS`] passes on.
-    ports: Vec<String>,
+    uplink: Uplink,
     qemu: Option<Process>,
     console: Console,
 }
@@ -71,7 +80,7 @@ impl Machine {
             folder: folder.to_owned(),
             start: Start::Firmware,
             memory_mib: MEMORY_MIB,
-            ports: vec!["tcp:9999".into(), "tcp:9998".into(), "udp:51820".into()],
+            uplink: Uplink::Own(vec!["tcp:9999".into(), "tcp:9998".into(), "udp:51820".into()]),
             qemu: None,
             console: Console::new(folder.join("serial.log")),
         };
@@ -88,6 +97,23 @@ impl Machine {
     /// What the next power-on has for memory.
     pub fn set_memory_mib(&mut self, mib: u32) {
         self.memory_mib = mib;
+    }
+
+    /// Puts it on a segment with other machines, from the next power-on.
+    pub fn plug_into(&mut self, port: Port) {
+        self.uplink = Uplink::Segment(port);
+    }
+
+    /// Where the harness reaches what the machine has in public.
+    pub fn public_address(&self) -> Ipv4Addr {
+        match &self.uplink {
+            Uplink::Own(_) => PUBLIC_ADDRESS,
+            Uplink::Segment(port) => port.address,
+        }
+    }
+
+    pub fn is_on(&self) -> bool {
+        self.qemu.is_some()
     }
 
     pub fn disk(&self) -> PathBuf {
@@ -166,12 +192,21 @@ impl Machine {
         }
         let disk = self.disk();
         command.arg("-drive").arg(format!("if=virtio,format=raw,file={}", disk.display()));
-        let mut netdev = "user,id=uplink".to_owned();
-        for port in &self.ports {
-            let (protocol, number) = port.split_once(':').unwrap_or(("tcp", port));
-            netdev.push_str(&format!(",hostfwd={protocol}:{PUBLIC_ADDRESS}:{number}-:{number}"));
+        match &self.uplink {
+            Uplink::Own(ports) => {
+                let mut netdev = "user,id=uplink".to_owned();
+                for port in ports {
+                    let (protocol, number) = port.split_once(':').unwrap_or(("tcp", port));
+                    netdev.push_str(&format!(",hostfwd={protocol}:{PUBLIC_ADDRESS}:{number}-:{number}"));
+                }
+                command.arg("-netdev").arg(netdev).args(["-device", "virtio-net-pci,netdev=uplink"]);
+            }
+            Uplink::Segment(Port { interface, mac, .. }) => {
+                let netdev = format!("tap,id=uplink,ifname={interface},script=no,downscript=no");
+                let device = format!("virtio-net-pci,netdev=uplink,mac={mac}");
+                command.arg("-netdev").arg(netdev).arg("-device").arg(device);
+            }
         }
-        command.arg("-netdev").arg(netdev).args(["-device", "virtio-net-pci,netdev=uplink"]);
         command
     }
 }

@@ -32,6 +32,9 @@ const BROKEN_POLICY: &str = "version = 1\nname = \"rqlite\"\nbinary = = \"/opt/o
 /// to start under emulation and fit into 256 MiB.
 const SMALL: [&str; 2] = ["rqlite", "gateway"];
 
+/// The one service of the image for whole clusters: what nodes are to each other.
+const KEEPER: [&str; 1] = ["vault-guardian"];
+
 #[derive(Debug, thiserror::Error)]
 pub enum ImagesError {
     #[error("building the image")]
@@ -62,22 +65,33 @@ pub fn for_demo(workspace: &Workspace) -> Result<Built, ImagesError> {
 
 /// The image of [`SMALL`]: what the benchmark and most scenarios boot.
 pub fn small(workspace: &Workspace) -> Result<Built, ImagesError> {
+    owned(workspace, "small", &SMALL, artifacts::Image::Small)
+}
+
+/// An image with these services only, whose owner is [`TEST_OWNER`].
+fn owned(
+    workspace: &Workspace,
+    name: &str,
+    services: &[&str],
+    kind: artifacts::Image,
+) -> Result<Built, ImagesError> {
     let artifacts = folder(workspace)?;
-    let mut options = options(workspace, &artifacts, "small")?;
+    let mut options = options(workspace, &artifacts, name)?;
     let owned = artifacts.folder().join("agent-owned.toml");
     fs::write(&owned, [AGENT_TOML, TEST_OWNER].concat())
         .map_err(|source| ImagesError::File { path: owned.clone(), source })?;
     options.agent_toml = Some(owned);
-    options.policies = Some(small_policies(workspace, &artifacts, "small-policies")?);
-    finish(artifacts, options, artifacts::Image::Small)
+    options.policies = Some(policies_of(workspace, &artifacts, &format!("{name}-policies"), services)?);
+    finish(artifacts, options, kind)
 }
 
 /// What the VM scenarios boot; returns the folder that `ORAMA_TEST_IMAGES` names.
 pub fn for_tests(workspace: &Workspace) -> Result<PathBuf, ImagesError> {
     let built = small(workspace)?;
+    owned(workspace, "keeper", &KEEPER, artifacts::Image::Keeper)?;
     twins(workspace)?;
     let mut options = options(workspace, &built.artifacts, "bad-policy")?;
-    let policies = small_policies(workspace, &built.artifacts, "bad-policies")?;
+    let policies = policies_of(workspace, &built.artifacts, "bad-policies", &SMALL)?;
     let broken = policies.join("rqlite.toml");
     fs::write(&broken, BROKEN_POLICY).map_err(|source| ImagesError::File { path: broken, source })?;
     options.policies = Some(policies);
@@ -131,7 +145,7 @@ fn twin(name: &str, text: &str) -> String {
 /// The small image with the profiles of qemu-tests/abusers beside its own.
 fn abuse(workspace: &Workspace, artifacts: &Artifacts) -> Result<Built, ImagesError> {
     let mut options = options(workspace, artifacts, "abuse")?;
-    let policies = small_policies(workspace, artifacts, "abuse-policies")?;
+    let policies = policies_of(workspace, artifacts, "abuse-policies", &SMALL)?;
     copy_folder(&workspace.root.join("qemu-tests/abusers"), &policies)?;
     options.policies = Some(policies);
     finish(artifacts.clone(), options, artifacts::Image::Abuse)
@@ -154,14 +168,19 @@ fn finish(artifacts: Artifacts, options: ImageOptions, kind: artifacts::Image) -
     Ok(Built { artifacts, image, options })
 }
 
-/// A folder of its own with the profiles of [`SMALL`] and all sets.
-fn small_policies(workspace: &Workspace, artifacts: &Artifacts, name: &str) -> Result<PathBuf, ImagesError> {
+/// A folder of its own with the profiles of these services and all sets.
+fn policies_of(
+    workspace: &Workspace,
+    artifacts: &Artifacts,
+    name: &str,
+    services: &[&str],
+) -> Result<PathBuf, ImagesError> {
     let (from, to) = (workspace.root.join("policies"), artifacts.folder().join(name));
     replace_folder(&from, &to)?;
     for file in fs::read_dir(&to).map_err(|source| ImagesError::File { path: to.clone(), source })?.flatten()
     {
         let path = file.path();
-        if path.is_file() && !SMALL.iter().any(|name| path.ends_with(format!("{name}.toml"))) {
+        if path.is_file() && !services.iter().any(|name| path.ends_with(format!("{name}.toml"))) {
             fs::remove_file(&path).map_err(|source| ImagesError::File { path, source })?;
         }
     }

@@ -22,8 +22,8 @@ const RUNTIME_PACKAGES: [&str; 9] = [
     "qemu-system-x86", // the virtual machines
     "ovmf",            // their firmware
     "curl",            // requests that the orama command would never send, and what the demo tells to try
-    "dnsmasq-base",    // the DHCP server of the uplink's host test
-    "iproute2",        // the cluster's network namespace
+    "dnsmasq-base",    // the DHCP server of the uplink's host test and of segments with several machines
+    "iproute2",        // the cluster's network namespace and its segments
     "cryptsetup-bin",  // opens headers that a test cut out of a disk
     "fdisk",           // sfdisk reads the partition tables of images
     "python3",         // docs/tools: rebuilding a volume key with a separate program
