@@ -333,13 +333,14 @@ impl EnrollActor {
     fn consider(&mut self, config: NodeConfig) -> Result<(), String> {
         let port = self.settings.wireguard_port;
         let key = self.own_key.get_or_insert_with(PrivateKey::generate);
-        let checked = check::check(&config, key, port, self.overlay).map_err(|error| describe(&error))?;
+        let own = check::Own { key, port, overlay: self.overlay, owner: self.settings.owner };
+        let checked = check::check(&config, own).map_err(|error| describe(&error))?;
         let agent_token = AgentToken::generate().map_err(|error| describe(&error))?;
         self.agreed = Some(Agreed {
             node_id: checked.node_id,
             address: checked.address,
             wireguard: checked.wireguard,
-            keeper: Keeper::Guardians(checked.guardians),
+            keeper: checked.keeper,
             cluster_secret: config.cluster_secret,
             agent_token,
         });

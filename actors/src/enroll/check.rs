@@ -7,8 +7,9 @@ use std::net::Ipv4Addr;
 use orama_keyshare::{Threshold, ThresholdError, is_node_id, printable};
 use orama_mesh::{Ipv4Prefix, PrivateKey, WgConfig, WgQuickError, wgquick};
 use orama_protocol::enroll::NodeConfig;
+use orama_wallet::{Address, PublicKey, PublicKeyError};
 
-use crate::unlock::Guardian;
+use crate::unlock::{Guardian, Keeper};
 
 /// Longest cluster secret, bytes: the same bound as its file in the volume.
 const CLUSTER_SECRET_LIMIT: usize = 4096;
@@ -18,7 +19,7 @@ pub struct Checked {
     pub node_id: String,
     pub address: Ipv4Prefix,
     pub wireguard: WgConfig,
-    pub guardians: Vec<Guardian>,
+    pub keeper: Keeper,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,15 +52,30 @@ pub enum ConfigProblem {
     Unreachable { index: usize, address: Ipv4Addr },
     #[error("peers names {0} guardians")]
     Guardians(usize, #[source] ThresholdError),
+    #[error("owner_public_key")]
+    OwnerKey(#[source] PublicKeyError),
+    #[error("owner_public_key is of {found}, and this node's image names {}", owner_text(.own))]
+    OtherOwner { found: Address, own: Option<Address> },
 }
 
-/// `own_key` is used when the text has no `PrivateKey`, `own_port` when it has no `ListenPort`.
-pub fn check(
-    config: &NodeConfig,
-    own_key: &PrivateKey,
-    own_port: u16,
-    overlay: Ipv4Prefix,
-) -> Result<Checked, ConfigProblem> {
+fn owner_text(own: &Option<Address>) -> String {
+    own.map_or_else(|| "no owner".to_owned(), |own| format!("the owner {own}"))
+}
+
+/// What a node brings itself.
+#[derive(Clone, Copy)]
+pub struct Own<'a> {
+    /// Used when the text has no `PrivateKey`.
+    pub key: &'a PrivateKey,
+    /// Used when it has no `ListenPort`.
+    pub port: u16,
+    pub overlay: Ipv4Prefix,
+    /// The wallet that its image names.
+    pub owner: Option<Address>,
+}
+
+pub fn check(config: &NodeConfig, own: Own<'_>) -> Result<Checked, ConfigProblem> {
+    let overlay = own.overlay;
     let mut wireguard = wgquick::parse(&config.wireguard_config).map_err(ConfigProblem::WireGuard)?;
     let [address] = wireguard.addresses[..] else {
         return Err(ConfigProblem::Addresses(wireguard.addresses.len()));
@@ -77,13 +93,29 @@ pub fn check(
     }
     let key = match wireguard.private_key.take() {
         Some(given) => given,
-        None => PrivateKey::from_bytes(zeroize::Zeroizing::new(*own_key.expose())),
+        None => PrivateKey::from_bytes(zeroize::Zeroizing::new(*own.key.expose())),
     };
     check_wireguard_peers(&wireguard, &key, own_ip)?;
     wireguard.private_key = Some(key);
-    wireguard.listen_port.get_or_insert(own_port);
-    let guardians = guardians(config, &wireguard, own_ip)?;
-    Ok(Checked { node_id: config.node_id.clone(), address, wireguard, guardians })
+    wireguard.listen_port.get_or_insert(own.port);
+    let keeper = keeper(config, guardians(config, &wireguard, own_ip)?, own.owner)?;
+    Ok(Checked { node_id: config.node_id.clone(), address, wireguard, keeper })
+}
+
+/// Guardians when there are enough of them, else the owner's wallet, when the gateway knows its key.
+fn keeper(
+    config: &NodeConfig,
+    guardians: Vec<Guardian>,
+    owner: Option<Address>,
+) -> Result<Keeper, ConfigProblem> {
+    let count = guardians.len();
+    let Err(too_few) = Threshold::for_guardians(count) else { return Ok(Keeper::Guardians(guardians)) };
+    let Some(text) = &config.owner_public_key else { return Err(ConfigProblem::Guardians(count, too_few)) };
+    let key: PublicKey = text.parse().map_err(ConfigProblem::OwnerKey)?;
+    match key.address() {
+        found if Some(found) == owner => Ok(Keeper::Wallet(key)),
+        found => Err(ConfigProblem::OtherOwner { found, own: owner }),
+    }
 }
 
 fn check_wireguard_peers(
@@ -137,8 +169,6 @@ fn guardians(
         }
         guardians.push(Guardian { node_id: peer.node_id.clone(), wg_ip: address });
     }
-    let count = guardians.len();
-    Threshold::for_guardians(count).map_err(|error| ConfigProblem::Guardians(count, error))?;
     Ok(guardians)
 }
 

@@ -15,6 +15,7 @@ fn config(guardians: usize) -> NodeConfig {
             ips.join(", ")
         ),
         cluster_secret: Redacted::new("secret".into()),
+        owner_public_key: None,
         peers: (1..=guardians)
             .map(|index| ConfigPeer {
                 wg_ip: format!("10.0.0.{}", 10 + index),
@@ -25,10 +26,53 @@ fn config(guardians: usize) -> NodeConfig {
     }
 }
 
+fn own(key: &PrivateKey, port: u16) -> Own<'_> {
+    Own { key, port, overlay: OVERLAY, owner: Some(wallet(7).address()) }
+}
+
+fn wallet(number: u8) -> PublicKey {
+    orama_wallet::SecretKey::from_bytes(&[number; 32]).unwrap().public_key()
+}
+
+fn guardians(checked: &Checked) -> &[Guardian] {
+    match &checked.keeper {
+        Keeper::Guardians(guardians) => guardians,
+        Keeper::Wallet(_) => &[],
+    }
+}
+
+#[test]
+fn the_owners_wallet_keeps_the_key_while_there_are_too_few_guardians_and_nobody_elses_does() {
+    let with = |number: u8| {
+        let mut config = config(2);
+        config.owner_public_key = Some(wallet(number).to_string());
+        config
+    };
+    let key = PrivateKey::generate();
+    let checked = check(&with(7), own(&key, 1)).unwrap_or_else(|error| panic!("{error}"));
+    assert!(matches!(checked.keeper, Keeper::Wallet(owner) if owner == wallet(7)));
+    let refused = |config: &NodeConfig, owner| {
+        let Err(error) = check(config, Own { owner, ..own(&key, 1) }) else { panic!("accepted") };
+        crate::describe(&error)
+    };
+    let named = Some(wallet(7).address());
+    assert!(refused(&with(8), named).contains("names the owner 0x"), "{}", refused(&with(8), named));
+    assert!(refused(&with(7), None).contains("names no owner"));
+    let mut nonsense = with(7);
+    nonsense.owner_public_key = Some("04".into());
+    assert!(refused(&nonsense, named).contains("owner_public_key"));
+    assert!(refused(&config(2), named).contains("2 guardians"));
+    // Enough guardians: the wallet is not asked to keep anything.
+    let mut enough = config(3);
+    enough.owner_public_key = Some(wallet(7).to_string());
+    let checked = check(&enough, own(&key, 1)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(guardians(&checked).len(), 3);
+}
+
 fn refuse(change: impl FnOnce(&mut NodeConfig), expect: &str) {
     let mut config = config(5);
     change(&mut config);
-    match check(&config, &PrivateKey::generate(), 51820, OVERLAY) {
+    match check(&config, own(&PrivateKey::generate(), 51820)) {
         Ok(_) => panic!("accepted, expected: {expect}"),
         Err(error) => {
             let text = crate::describe(&error);
@@ -39,10 +83,10 @@ fn refuse(change: impl FnOnce(&mut NodeConfig), expect: &str) {
 
 #[test]
 fn a_good_configuration_keeps_the_nodes_own_key() {
-    let own = PrivateKey::generate();
-    let checked = check(&config(5), &own, 1, OVERLAY).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(checked.guardians.len(), 5);
-    assert_eq!(checked.wireguard.private_key.unwrap().public(), own.public());
+    let key = PrivateKey::generate();
+    let checked = check(&config(5), own(&key, 1)).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(guardians(&checked).len(), 5);
+    assert_eq!(checked.wireguard.private_key.unwrap().public(), key.public());
     assert_eq!(checked.wireguard.listen_port, Some(51820));
     assert_eq!(checked.address.to_string(), "10.0.0.4/24");
 }
@@ -81,10 +125,9 @@ fn the_given_key_is_used_and_must_not_be_a_peers() {
     let mut config = config(3);
     let line = format!("[Interface]\nPrivateKey = {}", given.to_base64().as_str());
     config.wireguard_config = config.wireguard_config.replace("[Interface]", &line);
-    let checked =
-        check(&config, &PrivateKey::generate(), 1, OVERLAY).unwrap_or_else(|error| panic!("{error}"));
+    let checked = check(&config, own(&PrivateKey::generate(), 1)).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(checked.wireguard.private_key.unwrap().public(), given.public());
     config.wireguard_config +=
         &format!("\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.0.0.77/32\n", given.public());
-    assert!(matches!(check(&config, &PrivateKey::generate(), 1, OVERLAY), Err(ConfigProblem::OwnKey)));
+    assert!(matches!(check(&config, own(&PrivateKey::generate(), 1)), Err(ConfigProblem::OwnKey)));
 }

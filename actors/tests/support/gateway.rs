@@ -173,6 +173,7 @@ pub fn config() -> NodeConfig {
             allowed.join(", ")
         ),
         cluster_secret: Redacted::new("the cluster's secret".into()),
+        owner_public_key: None,
         peers: indices
             .map(|index| ConfigPeer {
                 wg_ip: guardians::ip(index).to_string(),

@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 use ureq::config::Config;
 use ureq::http::{HeaderValue, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::WithBody;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::Connector;
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, RequestBuilder};
 
 use crate::failure::{Exit, Failure};
 use crate::text;
@@ -200,7 +201,26 @@ impl NodeClient {
         body: &impl Serialize,
         token: Option<&Redacted>,
     ) -> Result<Vec<u8>, CallError> {
-        let mut request = self.agent.post(url).header("accept", "application/json");
+        self.send(self.agent.post(url), url, body, token)
+    }
+
+    pub fn put(
+        &self,
+        url: &str,
+        body: &impl Serialize,
+        token: Option<&Redacted>,
+    ) -> Result<Vec<u8>, CallError> {
+        self.send(self.agent.put(url), url, body, token)
+    }
+
+    fn send(
+        &self,
+        request: RequestBuilder<WithBody>,
+        url: &str,
+        body: &impl Serialize,
+        token: Option<&Redacted>,
+    ) -> Result<Vec<u8>, CallError> {
+        let mut request = request.header("accept", "application/json");
         if let Some(token) = token {
             request = request.header("authorization", bearer_header(token));
         }

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::text;
 
+mod adopt;
 mod agent;
 mod enroll;
 mod file;
@@ -82,6 +83,8 @@ pub enum NodeCommand {
         #[arg(long, value_name = "NAME", value_parser = service_name)]
         service: String,
     },
+    /// Lets a gateway take over the first node of a cluster, which its owner's wallet enrolled.
+    Adopt(adopt::AdoptArgs),
     /// Takes a node out of the cluster, after the shares it keeps for others were moved. It stops its services; its
     /// data is not recoverable after that.
     Leave(LeaveArgs),
@@ -195,6 +198,7 @@ pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Re
             let order = Order { action: "restart".into(), service: Some(service), force: false };
             manage::command(&node, order, &connection.with_key()?, output)
         }
+        NodeCommand::Adopt(args) => adopt::run(&args, &connection.with_key()?, output),
         NodeCommand::Leave(args) => leave::run(&args, &connection.with_key()?, output),
     }
 }

@@ -1,5 +1,7 @@
 //! The built `orama` binary against a gateway played on 127.0.0.1: what it sends, what it prints, how it exits.
 
+#[path = "cli/adopt.rs"]
+mod adopt;
 #[path = "cli/connection.rs"]
 mod connection;
 #[path = "cli/enroll.rs"]

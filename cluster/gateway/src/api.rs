@@ -2,6 +2,7 @@
 //! The files below translate requests to the rest of the crate and back; they decide nothing else.
 
 mod access;
+mod adopt;
 mod enroll;
 mod fleet;
 mod invite;
@@ -32,7 +33,7 @@ pub struct Route {
 
 /// Everything that the public listener serves. The application is built from this table, so a route that is not
 /// in it does not exist, and the tests that walk it miss none.
-pub const PUBLIC_ROUTES: [Route; 11] = [
+pub const PUBLIC_ROUTES: [Route; 12] = [
     Route { method: "POST", path: "/v1/node/invite", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/enroll", access: Access::Invite },
     Route { method: "GET", path: ENROLL_SOCKET_PATH, access: Access::Anyone },
@@ -41,6 +42,7 @@ pub const PUBLIC_ROUTES: [Route; 11] = [
     Route { method: "GET", path: "/v1/node/logs", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/node/refusals", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/node/metrics", access: Access::AdminKey },
+    Route { method: "POST", path: "/v1/node/adopt", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/leave", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/node/leave", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/fleet/report", access: Access::AdminKey },
@@ -119,6 +121,7 @@ fn handler(row: &Route) -> actix_web::Route {
         ("GET", "/v1/node/logs") => web::get().to(node::logs),
         ("GET", "/v1/node/refusals") => web::get().to(node::refusals),
         ("GET", "/v1/node/metrics") => web::get().to(node::metrics),
+        ("POST", "/v1/node/adopt") => web::post().to(adopt::order),
         ("POST", "/v1/node/leave") => web::post().to(leave::order),
         ("GET", "/v1/node/leave") => web::get().to(leave::show),
         ("GET", "/v1/fleet/report") => web::get().to(fleet::report),

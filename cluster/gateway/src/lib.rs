@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin_key;
+mod adopt;
 mod agent;
 pub mod api;
 pub mod config;

@@ -46,6 +46,7 @@ pub fn compose(place: Place, cluster_secret: Redacted, hosts: &[MeshHost]) -> No
         wireguard_config: wg_quick(place, hosts),
         cluster_secret,
         peers,
+        owner_public_key: None,
     }
 }
 

@@ -17,6 +17,7 @@ use orama_protocol::peers::{CustodyStatus, PeerList};
 use crate::agent::{Agents, Ask};
 use crate::leave;
 use crate::look;
+use crate::mesh::MeshError;
 use crate::registry::{Custodies, Leaving, Node, Role};
 use crate::state::{State, now};
 use crate::store::SqlError;
@@ -131,7 +132,9 @@ async fn round(
     let due = book.due(Instant::now());
     if !due.is_empty() {
         let leaving: BTreeSet<String> = cluster.leaving.keys().cloned().collect();
-        let everybody = Everybody::new(&cluster.nodes, &leaving, &own_host(state).await?);
+        let own = state.blocking(own_host).await.map_err(|error| error.to_string())?;
+        let own = own.map_err(|error| error.to_string())?;
+        let everybody = Everybody::new(&cluster.nodes, &leaving, &own);
         let visits = cluster.agents().filter(|node| due.contains(&node.node_id)).map(|node| {
             let list = everybody.but(&node.node_id, cluster.revision);
             async move { (node, visit(agents, node, list).await) }
@@ -160,15 +163,34 @@ async fn round(
     Ok(())
 }
 
-async fn own_host(state: &Arc<State>) -> Result<OwnHost, String> {
-    let mesh = state.config.mesh.clone().ok_or("there is no mesh")?;
-    let shown = state.blocking(|state| state.mesh.as_ref().map(|mesh| mesh.show())).await;
-    let shown = shown.map_err(|error| error.to_string())?.ok_or("there is no mesh")?;
-    let own = shown.map_err(|error| error.to_string())?;
+/// Why there is no list to tell.
+#[derive(Debug, thiserror::Error)]
+pub enum ListError {
+    #[error("there is no mesh")]
+    NoMesh,
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    #[error(transparent)]
+    TooMany(#[from] list::TooMany),
+    #[error(transparent)]
+    Store(#[from] SqlError),
+}
+
+/// What this node is told of its peers now.
+pub fn list_for(state: &State, node_id: &str) -> Result<PeerList, ListError> {
+    let cluster = Cluster::read(state)?;
+    let leaving = cluster.leaving.keys().cloned().collect();
+    let everybody = Everybody::new(&cluster.nodes, &leaving, &own_host(state)?);
+    Ok(everybody.but(node_id, cluster.revision)?)
+}
+
+fn own_host(state: &State) -> Result<OwnHost, ListError> {
+    let config = state.config.mesh.as_ref().ok_or(ListError::NoMesh)?;
+    let own = state.mesh.as_ref().ok_or(ListError::NoMesh)?.show()?;
     Ok(OwnHost {
         address: state.config.overlay.address,
         public_key: own.public_key,
-        endpoint: mesh.endpoint.to_string(),
+        endpoint: config.endpoint.to_string(),
     })
 }
 

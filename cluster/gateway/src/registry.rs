@@ -4,6 +4,7 @@
 mod invites;
 mod membership;
 mod nodes;
+mod owner;
 
 pub use membership::{Custodies, Leaving};
 pub use nodes::{Failure, Node, NodeKey, Role};

@@ -85,6 +85,10 @@ pub struct NodeConfig {
     pub wireguard_config: String,
     pub cluster_secret: Redacted,
     pub peers: Vec<ConfigPeer>,
+    /// There exactly when `peers` has too few guardians: the wallet (secp256k1, hex) that keeps the key until there are
+    /// enough. A node takes no other than the owner that its image names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_public_key: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Redacted;
+use crate::peers::PeerList;
 
 /// `POST /v1/node/invite`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +21,33 @@ pub struct InviteResponse {
     pub token: Redacted,
     /// RFC 3339, UTC.
     pub expires: String,
+}
+
+/// `POST /v1/node/adopt`: a node that its owner's wallet enrolled joins the cluster of this gateway.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AdoptRequest {
+    /// `node-<wg ip>`.
+    pub node_id: String,
+    pub wg_ip: String,
+    /// The node's overlay, `10.0.0.0/24`.
+    pub network: String,
+    /// WireGuard key of the node, base64.
+    pub public_key: String,
+    /// Where its WireGuard listens in public, `ip:port`.
+    pub endpoint: String,
+    pub agent_token: Redacted,
+    /// secp256k1 key of the wallet, hex: it keeps the keys of nodes that join while there are too few guardians.
+    pub owner_public_key: String,
+    /// Overlay address of the owner's machine, which no node may get.
+    pub operator_address: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptResponse {
+    /// `adopted`.
+    pub status: String,
+    /// What the node must be told before the gateway reaches it.
+    pub list: PeerList,
 }
 
 /// `POST /v1/node/leave`.

@@ -71,7 +71,11 @@ impl NodeAgent {
         self.client.post(&format!("{}{path}", self.base), body, Some(&self.token))
     }
 
-    fn status(&self) -> Result<Status, CallError> {
+    pub fn put(&self, path: &str, body: &impl Serialize) -> Result<Vec<u8>, CallError> {
+        self.client.put(&format!("{}{path}", self.base), body, Some(&self.token))
+    }
+
+    pub fn status(&self) -> Result<Status, CallError> {
         gateway::decode(STATUS_PATH, &self.get(STATUS_PATH)?)
     }
 

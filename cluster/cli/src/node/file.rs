@@ -34,6 +34,9 @@ pub struct NodeFile {
     /// Of the node.
     pub wireguard_public_key: PublicKey,
     pub owner: Address,
+    /// Of the owner's wallet, secp256k1 in hex; recovered from its signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_public_key: Option<String>,
     /// Absent while an enrollment is not answered yet.
     pub agent_token: Option<Redacted>,
     operator: Operator,
@@ -65,6 +68,7 @@ impl NodeFile {
             wireguard_port,
             wireguard_public_key,
             owner,
+            owner_public_key: None,
             agent_token: None,
             operator: Operator {
                 wireguard_private_key: Redacted::new(std::mem::take(&mut *key)),
@@ -99,6 +103,29 @@ impl NodeFile {
     }
 }
 
+/// A file of a node, wherever it lies.
+pub fn read_path(path: &Path) -> Result<NodeFile, Failure> {
+    let found = fs::metadata(path).map_err(|error| failed(path, "cannot read", &error))?;
+    if found.permissions().mode() & 0o077 != 0 {
+        let mode = found.permissions().mode() & 0o7777;
+        let what = format!("{} may be read by others (mode {mode:04o})", path.display());
+        return Err(Failure::new(Exit::Usage, what).next(format!("chmod 600 {}", path.display())));
+    }
+    let text =
+        bounded::read_secret(path, LIMIT_BYTES).map_err(|error| failed(path, "cannot read", &error))?;
+    let file: NodeFile = toml::from_str(&text).map_err(|error| {
+        // The parser's own words repeat the line, which may be that of a key.
+        let place = error.span().map(|span| text[..span.start].lines().count().max(1)).unwrap_or(1);
+        let what = format!("{} is no file of a node: see line {place}", path.display());
+        Failure::new(Exit::Usage, what)
+    })?;
+    if file.version != VERSION {
+        let what = format!("{} is of version {}, this command reads {VERSION}", path.display(), file.version);
+        return Err(Failure::new(Exit::Usage, what));
+    }
+    Ok(file)
+}
+
 /// The folder with one file a node.
 pub struct NodeFiles {
     folder: PathBuf,
@@ -121,26 +148,12 @@ impl NodeFiles {
     /// None: there is no file of this node.
     pub fn read(&self, node_id: &str) -> Result<Option<NodeFile>, Failure> {
         let path = self.path(node_id);
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(&path, "cannot read", &error)),
-            Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-                let mode = found.permissions().mode() & 0o7777;
-                let what = format!("{} may be read by others (mode {mode:04o})", path.display());
-                return Err(Failure::new(Exit::Usage, what).next(format!("chmod 600 {}", path.display())));
-            }
-            Ok(_) => {}
+        if matches!(fs::metadata(&path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return Ok(None);
         }
-        let text =
-            bounded::read_secret(&path, LIMIT_BYTES).map_err(|error| failed(&path, "cannot read", &error))?;
-        let file: NodeFile = toml::from_str(&text).map_err(|error| {
-            // The parser's own words repeat the line, which may be that of a key.
-            let place = error.span().map(|span| text[..span.start].lines().count().max(1)).unwrap_or(1);
-            let what = format!("{} is no file of a node: see line {place}", path.display());
-            Failure::new(Exit::Usage, what)
-        })?;
-        if file.version != VERSION || file.node_id != node_id {
-            let what = format!("{} is of version {} and of {}", path.display(), file.version, file.node_id);
+        let file = read_path(&path)?;
+        if file.node_id != node_id {
+            let what = format!("{} is of {}", path.display(), file.node_id);
             return Err(Failure::new(Exit::Usage, what));
         }
         Ok(Some(file))

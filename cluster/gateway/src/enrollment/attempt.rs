@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::waiting::{Answer, Call, Claim, HeldAddress, NoClaim};
 use crate::config::Mesh;
 use crate::invite::Unusable;
+use crate::look;
 use crate::mesh::MeshError;
 use crate::node_config::{self, MeshHost, Place};
 use crate::registry::{Node, Role};
@@ -59,7 +60,8 @@ pub enum AttemptError {
     #[error("another operator is enrolling the node with this code right now")]
     Busy,
     #[error(
-        "the cluster has {have} guardians, and at least {GUARDIANS_NEEDED} are needed to keep a node's key"
+        "the cluster has {have} guardians that were added with `peer add`, at least {GUARDIANS_NEEDED} are needed to \
+         keep a new node's key, and no node of an owner was adopted, whose wallet could keep it"
     )]
     TooFewGuardians { have: usize },
     #[error(
@@ -103,9 +105,11 @@ impl From<SqlError> for AttemptError {
 /// Checks what can be checked without taking anything, then holds the invite for the time of the attempt.
 pub async fn run(state: Arc<State>, request: Request) -> Result<Enrolled, AttemptError> {
     let mesh = state.config.mesh.clone().filter(|_| state.mesh.is_some()).ok_or(AttemptError::NoMesh)?;
-    let guardians = state.blocking(|state| state.registry.nodes()).await??;
-    let have = guardians.iter().filter(|node| is_first_guardian(node)).count();
-    if have < GUARDIANS_NEEDED {
+    let (nodes, owner) = state
+        .blocking(|state| Ok::<_, SqlError>((state.registry.nodes()?, state.registry.owner_public_key()?)))
+        .await??;
+    if !has_first_guardians(&nodes) && owner.is_none() {
+        let have = nodes.iter().filter(|node| is_first_guardian(node)).count();
         return Err(AttemptError::TooFewGuardians { have });
     }
     if !state.waiting.knows(&request.code) {
@@ -179,12 +183,13 @@ async fn prepare(
     node_ip: Ipv4Addr,
 ) -> Result<Offer, AttemptError> {
     let key = claim.introduction.wireguard_public_key.clone();
-    let (own, nodes) = state
+    let (own, nodes, mut taken, owner) = state
         .blocking(move |state| {
             // First, so that its old address is free again.
             forget_unfinished(state, &key)?;
             let own = state.mesh.as_ref().ok_or(AttemptError::NoMesh)?.show()?;
-            Ok::<_, AttemptError>((own, state.registry.nodes()?))
+            let (taken, owner) = (promised_addresses(state)?, state.registry.owner_public_key()?);
+            Ok::<_, AttemptError>((own, state.registry.nodes()?, taken, owner))
         })
         .await??;
     let key = &claim.introduction.wireguard_public_key;
@@ -196,7 +201,7 @@ async fn prepare(
     }
 
     let overlay = state.config.overlay;
-    let mut taken: BTreeSet<Ipv4Addr> = nodes.iter().map(|node| node.wg_ip).collect();
+    taken.extend(nodes.iter().map(|node| node.wg_ip));
     taken.insert(overlay.address);
     taken.extend(&own.addresses);
     let address = state
@@ -209,7 +214,8 @@ async fn prepare(
         listen_port: claim.introduction.wireguard_port,
     };
     let hosts = mesh_hosts(&nodes, overlay.address, &own.public_key, mesh);
-    let config = node_config::compose(place, state.cluster_secret.clone(), &hosts);
+    let mut config = node_config::compose(place, state.cluster_secret.clone(), &hosts);
+    config.owner_public_key = owner.filter(|_| !has_first_guardians(&nodes));
     let node = Node {
         node_id: config.node_id.clone(),
         wg_ip: place.wg_ip,
@@ -225,6 +231,16 @@ async fn prepare(
         detail: String::new(),
     };
     Ok(Offer { config: Box::new(config), node, address })
+}
+
+/// Addresses that no row has and no new node may get: operators' own, and those of nodes that left, as long as somebody's
+/// key is split over them. A new node at such an address would be taken for the holder that it is not.
+fn promised_addresses(state: &State) -> Result<BTreeSet<Ipv4Addr>, SqlError> {
+    let mut promised: BTreeSet<Ipv4Addr> = state.registry.operator_addresses()?.into_iter().collect();
+    for (_, custody) in state.registry.custody_seen()?.values() {
+        promised.extend(look::holders(custody));
+    }
+    Ok(promised)
 }
 
 /// A node that says hello with the key of an unfinished enrollment is that node, at its beginning again.
@@ -243,6 +259,11 @@ fn forget_unfinished(state: &State, key: &str) -> Result<(), SqlError> {
 /// splits its key anew, after it was told of them.
 fn is_first_guardian(node: &Node) -> bool {
     node.guardian && node.role == Role::Peer
+}
+
+/// Whether a new node's key can be split at once; else the owner's wallet keeps it until five nodes can.
+fn has_first_guardians(nodes: &[Node]) -> bool {
+    nodes.iter().filter(|node| is_first_guardian(node)).count() >= GUARDIANS_NEEDED
 }
 
 /// Everybody whom a new node shall know, by address: this host, hosts without enrolment, confirmed nodes.

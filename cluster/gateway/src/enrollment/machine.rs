@@ -166,6 +166,7 @@ mod tests {
             wireguard_config: String::new(),
             cluster_secret: Redacted::new("s".into()),
             peers: vec![],
+            owner_public_key: None,
         })
     }
 

@@ -64,4 +64,8 @@ pub const MIGRATIONS: &[&[&str]] = &[
        DELETE FROM custody_seen WHERE node_id = old.node_id;
      END",
     ],
+    &[
+        // Overlay addresses of owners' machines: no node gets one.
+        "CREATE TABLE operators (wg_ip TEXT PRIMARY KEY)",
+    ],
 ];

@@ -68,7 +68,8 @@ pub fn run(args: EnrollArgs, output: &Output) -> Result<(), Failure> {
         "signing: {} with WireGuard key {} becomes the first node of a cluster of {}",
         file.node_id, offer.wireguard, offer.owner
     ));
-    let request = signed(&configuration, &offer, &wallet)?;
+    let (request, owner_public_key) = signed(&configuration, &offer, &wallet)?;
+    file.owner_public_key = Some(owner_public_key.to_string());
 
     // Before the node hears of it: a power cut here must not lose the only key that reaches the node.
     let path = files.write(&file)?;
@@ -118,7 +119,7 @@ fn signed(
     configuration: &GenesisConfiguration,
     offer: &Offer,
     wallet: &Wallet,
-) -> Result<GenesisRequest, Failure> {
+) -> Result<(GenesisRequest, orama_wallet::PublicKey), Failure> {
     let configuration_text = serde_json::to_string(configuration).expect("wire types are JSON");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let valid_until = UtcSeconds::from_unix_seconds((now + VALID).as_secs())
@@ -137,7 +138,9 @@ fn signed(
         Failure::new(Exit::Unauthorized, format!("this is not the owner's wallet: {}", cause.what()))
             .next("use the wallet whose address is in the node's image")
     })?;
-    Ok(GenesisRequest { statement, configuration: configuration_text, signature: signature.to_string() })
+    let owner = signature.recover(&statement).map_err(|error| Failure::because(Exit::Failed, &error))?;
+    let signature = signature.to_string();
+    Ok((GenesisRequest { statement, configuration: configuration_text, signature }, owner))
 }
 
 fn opened(token_key: &SecretKey, sealed: &str) -> Result<Redacted, Failure> {
