@@ -14,7 +14,7 @@ use crate::process::{Process, ProcessError};
 const BRIDGE: &str = "segment0";
 /// Address of the first machine; the others follow.
 const FIRST: [u8; 4] = [10, 0, 2, 101];
-/// dnsmasq says that it has read its leases, or never will.
+/// dnsmasq listens by then, or never will.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// Where one machine is plugged in.
@@ -60,8 +60,8 @@ impl Segment {
         }
         let mut dhcp = Process::start("dnsmasq", server(network, folder, &ports), &folder.join("dhcp.log"))?;
         let log = dhcp.log().to_owned();
-        let ready = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("DHCP, IP range"));
-        dhcp.wait_until("address range", START_LIMIT, ready)?;
+        let ready = || std::fs::read_to_string(&log).is_ok_and(|text| text.contains("sockets bound"));
+        dhcp.wait_until("bound socket", START_LIMIT, ready)?;
         Ok(Self { ports, _dhcp: dhcp })
     }
 
