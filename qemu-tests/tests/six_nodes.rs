@@ -1,0 +1,144 @@
+//! A cluster of nothing but OramaOS nodes: the first belongs to its owner's wallet, five join, and from then on they
+//! keep each other's keys. Two die, the others reboot, one is replaced, one leaves. Everything is real; nobody else
+//! keeps a share.
+
+#[path = "six_nodes/cluster.rs"]
+mod cluster;
+#[path = "six_nodes/header.rs"]
+mod header;
+#[path = "six_nodes/owner.rs"]
+mod owner;
+
+use qemu_tests::node;
+use qemu_tests::outcome::OrFail;
+use qemu_tests::scenario::{BOOT_LIMIT, PROVISION_LIMIT};
+
+use cluster::Six;
+use header::SealedKey;
+
+/// The first six machines; the seventh is the replacement.
+const SIX: [usize; 6] = [0, 1, 2, 3, 4, 5];
+const REPLACEMENT: usize = 6;
+/// Those that die: one comes back later, one never.
+const SLEEPER: usize = 4;
+const DEAD: usize = 5;
+/// Those that stay up meanwhile, and the one of them that leaves at the end.
+const ALIVE: [usize; 4] = [0, 1, 2, 3];
+const LEAVER: usize = 3;
+
+#[test]
+fn six_nodes_keep_each_others_keys() {
+    let mut six = Six::prepare("six-nodes", 7);
+    six.fleet.start_enrolling(0..6).or_fail();
+    six.told("six machines wait to be enrolled");
+    genesis_and_adoption(&mut six);
+    let sealed = SealedKey::in_header_of(&mut six.fleet, 0);
+    five_join(&mut six);
+    everybody_keeps_everybody_elses_key(&mut six);
+    the_owner_is_needed_no_longer(&mut six, &sealed);
+    two_die_and_the_others_reboot(&mut six);
+    one_is_replaced(&mut six);
+    one_leaves(&mut six);
+}
+
+fn genesis_and_adoption(six: &mut Six) {
+    let public = six.fleet.public_address(0);
+    let enrolled = six.owner.enroll(&six.fleet, public, cluster::FIRST);
+    assert_eq!(enrolled.code, Some(0), "{enrolled:?}");
+    six.ids.push("node-10.0.0.2".into());
+    six.told("the owner's wallet has enrolled the first");
+    let adopted = six.owner.adopt(&six.fleet, "node-10.0.0.2");
+    assert_eq!(adopted.code, Some(0), "{adopted:?}");
+    let again = six.owner.adopt(&six.fleet, "node-10.0.0.2");
+    assert_eq!(again.code, Some(0), "{again:?}");
+    assert_eq!(six.status(0).custody.map(|custody| custody.keeper), Some("wallet".into()));
+    six.told("the gateway has adopted it");
+}
+
+fn five_join(six: &mut Six) {
+    for machine in &SIX[1..] {
+        six.join(*machine);
+    }
+    for machine in &SIX[1..] {
+        let machine = six.fleet.machine(*machine);
+        machine.wait_for("orama: key sealed to the owner's wallet", PROVISION_LIMIT).or_fail();
+        machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
+    }
+    six.told("five have joined");
+}
+
+fn everybody_keeps_everybody_elses_key(six: &mut Six) {
+    six.wait_split(&SIX, 3, 5);
+    for machine in SIX {
+        let status = six.status(machine);
+        let custody = status.custody.expect("who keeps its key");
+        let holders: Vec<&str> = custody.holders.iter().map(|holder| holder.node_id.as_str()).collect();
+        let mut others: Vec<&str> =
+            six.ids.iter().map(String::as_str).filter(|id| *id != six.id(machine)).collect();
+        others.sort_unstable();
+        let mut sorted = holders.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, others, "the nodes keep it, and nobody else");
+        assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+        let public = six.fleet.public_address(machine);
+        assert!(
+            node::is_closed(six.fleet.network(), node::enrollment_at(public)),
+            "9999 answers at {public}"
+        );
+    }
+    six.told("every node's key is with the five others");
+}
+
+fn the_owner_is_needed_no_longer(six: &mut Six, sealed: &SealedKey) {
+    sealed.is_gone(&mut six.fleet, 0);
+    let public = six.fleet.public_address(0);
+    let refused = six.owner.unlock(&six.fleet, public);
+    assert!(refused.code == Some(1), "{refused:?}");
+    assert!(refused.errors.contains("no longer needed: the key is with 5 guardians"), "{refused:?}");
+}
+
+/// Three holders are left of each key: enough, as long as nobody goes down beside the one that reboots.
+fn two_die_and_the_others_reboot(six: &mut Six) {
+    for machine in [SLEEPER, DEAD] {
+        six.fleet.machine(machine).power_cut().or_fail();
+    }
+    let refused = six.fleet.operator.command(six.id(0), "reboot", None).expect_err("two are down");
+    assert!(
+        refused.message().contains("would have 2 reachable holders and needs 3"),
+        "{}",
+        refused.message()
+    );
+    for machine in ALIVE {
+        let order = ["node", "command", "reboot", six.id(machine), "--force"];
+        six.fleet.operator.read::<serde_json::Value>(&order).or_fail();
+        six.fleet.machine(machine).wait_for("orama: rebooting", BOOT_LIMIT).or_fail();
+        six.comes_back(machine);
+    }
+    six.told("two died, and the four others have rebooted");
+}
+
+fn one_is_replaced(six: &mut Six) {
+    let gone = six.id(DEAD).to_owned();
+    let left = six.fleet.operator.run(&["node", "leave", &gone, "--force"]).or_fail();
+    assert!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
+    six.fleet.start_enrolling(REPLACEMENT..REPLACEMENT + 1).or_fail();
+    six.join(REPLACEMENT);
+    assert_ne!(six.id(REPLACEMENT), gone, "somebody's share is still said to be at that address");
+    // Of four each: the other sleeps still, and is no loss to those who have enough without it.
+    six.wait_split(&ALIVE, 3, 4);
+    six.told("one was replaced, and the keys of those who are awake have followed");
+    six.fleet.machine(SLEEPER).power_on().or_fail();
+    six.comes_back(SLEEPER);
+    six.wait_split(&[0, 1, 2, 3, SLEEPER, REPLACEMENT], 3, 5);
+    six.told("the other is back: every key is with five again");
+}
+
+fn one_leaves(six: &mut Six) {
+    let gone = six.id(LEAVER).to_owned();
+    let left = six.fleet.operator.run(&["node", "leave", &gone]).or_fail();
+    assert!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
+    six.wait_split(&[0, 1, 2, SLEEPER, REPLACEMENT], 3, 4);
+    let report = six.fleet.operator.report().or_fail();
+    assert!(report.nodes.iter().all(|node| node.node_id != gone), "{report:?}");
+    six.told("one has left in order");
+}
