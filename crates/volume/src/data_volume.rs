@@ -5,7 +5,9 @@ use std::path::Path;
 
 use orama_keyshare::VolumeKey;
 
-use crate::{EarlyState, EarlyStateError, GrowError, MacKey, RandomError, RunError, SealedRecord};
+use crate::{
+    EarlyState, EarlyStateError, GrowError, Held, HeldError, MacKey, RandomError, RunError, SealedRecord,
+};
 
 /// The node's data volume. Every call blocks; a call is never made from an async thread.
 ///
@@ -42,6 +44,13 @@ pub trait DataVolume: Send + Sync {
     /// Replaces the record in the header; when it returns, the record is on the disk. A crash leaves old or new.
     fn write_early_state(&self, state: &EarlyState, mac_key: &MacKey) -> Result<(), WriteStateError>;
 
+    /// What the header holds for others, believed only as far as giving it out needs until it is verified. `None`: it
+    /// holds nothing.
+    fn read_held(&self) -> Result<Option<(Held, SealedRecord)>, ProbeError>;
+
+    /// Replaces what is held, as [`DataVolume::write_early_state`] does the record.
+    fn write_held(&self, held: &Held, mac_key: &MacKey) -> Result<(), WriteStateError>;
+
     /// Where the volume is mounted.
     fn root(&self) -> &Path;
 }
@@ -65,6 +74,10 @@ pub enum Damage {
     Header { why: String },
     #[error("the header carries {what} instead of one orama-node token in slot 0")]
     UnexpectedToken { what: String },
+    #[error("the header carries {what} instead of an orama-held token in slot 1")]
+    NotHeld { what: String },
+    #[error("what the token says it holds is not usable")]
+    Held(#[source] HeldError),
     #[error("the token is longer than {limit} bytes")]
     TokenTooLong { limit: usize },
     #[error("the token is not the JSON object it should be")]
@@ -228,9 +241,9 @@ pub enum CloseError {
 pub enum WriteStateError {
     #[error("the early state is not fit to be written")]
     State(#[source] EarlyStateError),
-    #[error("the early state is for volume {state}, {device} is volume {header}")]
+    #[error("the record is for volume {state}, {device} is volume {header}")]
     OtherVolume { device: String, state: String, header: String },
-    #[error("{device} has no LUKS2 header to write the early state to")]
+    #[error("{device} has no LUKS2 header to write the record to")]
     NoHeader { device: String },
     #[error("cannot read or sync {device}")]
     Device {

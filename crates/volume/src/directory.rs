@@ -9,11 +9,12 @@ use orama_keyshare::VolumeKey;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::seal::{HELD_TOKEN_TYPE, TOKEN_TYPE};
 use crate::uuid::{hex, parse_uuid, uuid_text, version_4};
 use crate::vault::write_atomically;
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, MacKey, MountError, OpenError,
-    Probe, ProbeError, SealedRecord, WriteStateError,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Held, MacKey, MountError,
+    OpenError, Probe, ProbeError, SealedRecord, WriteStateError,
 };
 
 /// Where the machine loses power. What was done before stays done; every later call on the same object fails.
@@ -30,9 +31,12 @@ pub enum CrashPoint {
     BeforeRecord,
     /// The record is on the disk, but the caller never hears of it.
     AfterRecord,
+    /// The same of what is held for others.
+    BeforeHeld,
+    AfterHeld,
 }
 
-/// `<base>/header.json`, `<base>/token.json`, the data in `<base>/sealed` (closed) or `<base>/mounted`.
+/// `<base>/header.json`, `<base>/token.json` and `<base>/held.json`, the data in `<base>/sealed` (closed) or `<base>/mounted`.
 pub struct DirectoryVolume {
     base: PathBuf,
     root: PathBuf,
@@ -85,6 +89,11 @@ impl DirectoryVolume {
         self.base.join("token.json")
     }
 
+    /// The same for what is held for others.
+    pub fn held_path(&self) -> PathBuf {
+        self.base.join("held.json")
+    }
+
     fn header_path(&self) -> PathBuf {
         self.base.join("header.json")
     }
@@ -127,8 +136,8 @@ impl DirectoryVolume {
         }
     }
 
-    fn read_token(&self) -> io::Result<Option<Vec<u8>>> {
-        match std::fs::read(self.token_path()) {
+    fn read_token(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(path) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -154,15 +163,35 @@ impl DirectoryVolume {
         if self.sealed().exists() {
             std::fs::remove_dir_all(self.sealed())?;
         }
+        match std::fs::remove_file(self.held_path()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.write(&self.header_path(), &json)?;
         self.passes(CrashPoint::AfterFormat)?;
         Ok(uuid)
     }
 
-    fn write_record(&self, json: &[u8]) -> io::Result<()> {
-        self.passes(CrashPoint::BeforeRecord)?;
-        self.write(&self.token_path(), json)?;
-        self.passes(CrashPoint::AfterRecord)
+    /// Checked as the header's copy is.
+    fn check_header(&self, volume_uuid: [u8; 16]) -> Result<(), WriteStateError> {
+        let device = self.device();
+        let device_error = |source| WriteStateError::Device { device: device.clone(), source };
+        self.powered().map_err(device_error)?;
+        let header = match self.header().map_err(device_error)? {
+            Some(Ok(header)) => header.uuid,
+            _ => return Err(WriteStateError::NoHeader { device }),
+        };
+        let state = uuid_text(volume_uuid);
+        if header == state { Ok(()) } else { Err(WriteStateError::OtherVolume { device, state, header }) }
+    }
+
+    fn write_token(&self, path: &Path, json: &[u8], around: [CrashPoint; 2]) -> Result<(), WriteStateError> {
+        let write = || {
+            self.passes(around[0])?;
+            self.write(path, json)?;
+            self.passes(around[1])
+        };
+        write().map_err(|source| WriteStateError::Device { device: self.device(), source })
     }
 }
 
@@ -172,7 +201,7 @@ impl DataVolume for DirectoryVolume {
         let read = |source| ProbeError::Read { device: device.clone(), source };
         let damaged = |source| ProbeError::Damaged { device: device.clone(), source };
         self.powered().map_err(read)?;
-        let token = self.read_token().map_err(read)?;
+        let token = self.read_token(&self.token_path()).map_err(read)?;
         let header = match (self.header().map_err(read)?, &token) {
             (None, _) => return Ok(Probe::Blank),
             (Some(Err(why)), None) => return Ok(Probe::Unfinished { why }),
@@ -266,19 +295,25 @@ impl DataVolume for DirectoryVolume {
     }
 
     fn write_early_state(&self, state: &EarlyState, mac_key: &MacKey) -> Result<(), WriteStateError> {
+        self.check_header(state.volume_uuid)?;
+        let sealed = SealedRecord::seal(state, mac_key).map_err(WriteStateError::State)?;
+        let around = [CrashPoint::BeforeRecord, CrashPoint::AfterRecord];
+        self.write_token(&self.token_path(), &sealed.token_json(TOKEN_TYPE), around)
+    }
+
+    fn read_held(&self) -> Result<Option<(Held, SealedRecord)>, ProbeError> {
         let device = self.device();
-        let device_error = |source| WriteStateError::Device { device: device.clone(), source };
-        self.powered().map_err(device_error)?;
-        let header = match self.header().map_err(device_error)? {
-            Some(Ok(header)) => header.uuid,
-            _ => return Err(WriteStateError::NoHeader { device }),
-        };
-        if header != uuid_text(state.volume_uuid) {
-            let state = uuid_text(state.volume_uuid);
-            return Err(WriteStateError::OtherVolume { device, state, header });
-        }
-        let json = SealedRecord::seal(state, mac_key).map_err(WriteStateError::State)?.token_json();
-        self.write_record(&json).map_err(device_error)
+        let read = |source| ProbeError::Read { device: device.clone(), source };
+        self.powered().map_err(read)?;
+        let Some(token) = self.read_token(&self.held_path()).map_err(read)? else { return Ok(None) };
+        let found = SealedRecord::held_from_token_json(&token);
+        found.map(Some).map_err(|source| ProbeError::Damaged { device, source })
+    }
+
+    fn write_held(&self, held: &Held, mac_key: &MacKey) -> Result<(), WriteStateError> {
+        self.check_header(held.volume_uuid())?;
+        let json = SealedRecord::seal_held(held, mac_key).token_json(HELD_TOKEN_TYPE);
+        self.write_token(&self.held_path(), &json, [CrashPoint::BeforeHeld, CrashPoint::AfterHeld])
     }
 
     fn root(&self) -> &Path {

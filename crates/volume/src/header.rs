@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 use crate::seal::TOKEN_TYPE;
 use crate::uuid::parse_uuid;
 
+/// Token slots of the record of enrollment and of what is held for others.
+pub(crate) const NODE_SLOT: &str = "0";
+pub(crate) const HELD_SLOT: &str = "1";
 const MAGIC_FIRST: &[u8; 6] = b"LUKS\xba\xbe";
 const MAGIC_SECOND: &[u8; 6] = b"SKUL\xba\xbe";
 /// Metadata size that we format with, in bytes; the second header copy begins there.
@@ -79,10 +82,18 @@ struct Config<'a> {
     keyslots_size: &'a str,
 }
 
-/// The token in slot 0 of a header that is unharmed: two copies that agree, a checksum that is right, and the room
+/// Our tokens, where there are no others.
+pub(crate) struct Tokens {
+    /// In slot 0.
+    pub node: Option<Zeroizing<Vec<u8>>>,
+    /// In slot 1.
+    pub held: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// The tokens of a header that is unharmed: two copies that agree, a checksum that is right, and the room
 /// that they speak of. `None`: anything else. Saves the start of a program on every boot; cryptsetup reads a
 /// header of this size twice and takes longer than everything else before the first share is asked for.
-pub(crate) fn token_of_unharmed(device: &File) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+pub(crate) fn tokens_of_unharmed(device: &File) -> io::Result<Option<Tokens>> {
     let mut both = Zeroizing::new(vec![0; 2 * METADATA_BYTES]);
     read_up_to(device, 0, &mut both)?;
     let (first, second) = both.split_at(METADATA_BYTES);
@@ -97,8 +108,10 @@ pub(crate) fn token_of_unharmed(device: &File) -> io::Result<Option<Zeroizing<Ve
     if io::Seek::seek(&mut &*device, io::SeekFrom::End(0))? <= needed {
         return Ok(None);
     }
-    let token = metadata.tokens.get("0").filter(|_| metadata.tokens.len() == 1);
-    Ok(token.map(|token| Zeroizing::new(token.get().as_bytes().to_vec())))
+    let token = |slot| metadata.tokens.get(slot).map(|token| Zeroizing::new(token.get().as_bytes().to_vec()));
+    let tokens = Tokens { node: token(NODE_SLOT), held: token(HELD_SLOT) };
+    let ours = usize::from(tokens.node.is_some()) + usize::from(tokens.held.is_some());
+    Ok((metadata.tokens.len() == ours).then_some(tokens))
 }
 
 /// Whether both copies say the same. Their binary parts differ in magic, salt, place and checksum.

@@ -6,21 +6,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use orama_keyshare::VolumeKey;
-use zeroize::Zeroizing;
 
 use crate::commands::{
     CRYPTSETUP_TIMEOUT, DUMP_LIMIT_BYTES, EXIT_WRONG_KEY, LOCK_DIRECTORY, MKFS_TIMEOUT, Programs,
     luks_format, make_lock_directory, mkfs_ext4,
 };
-use crate::header::{self, Leftover};
+use crate::header::{self, HELD_SLOT, Leftover, NODE_SLOT};
 use crate::program::{Finished, Run};
-use crate::seal::TOKEN_LIMIT_BYTES;
+use crate::seal::{HELD_TOKEN_TYPE, TOKEN_LIMIT_BYTES, TOKEN_TYPE};
 use crate::uuid::{uuid_text, version_4};
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, MacKey, MountError,
-    OpenError, Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError, grow_data_partition,
-    mapper, mounting,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, Held, MacKey,
+    MountError, OpenError, Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError,
+    grow_data_partition, mapper, mounting,
 };
+
+mod tokens;
 
 /// Name of the opened volume under /dev/mapper.
 pub const DEFAULT_MAPPER_NAME: &str = "orama-data";
@@ -83,12 +84,6 @@ impl LuksVolume {
     ) -> Result<Finished, RunError> {
         let program = &self.programs.cryptsetup;
         Run { program, arguments, stdin, stdout_limit, timeout: CRYPTSETUP_TIMEOUT }.finish()
-    }
-
-    fn export_token(&self) -> Result<Finished, RunError> {
-        let device = self.device_name();
-        let arguments = ["token", "export", "--batch-mode", "--token-id", "0", "--json-file", "-", &device];
-        self.cryptsetup(&arguments, b"", TOKEN_LIMIT_BYTES + 1)
     }
 
     fn read_header(&self) -> io::Result<Option<header::BinaryHeader>> {
@@ -174,15 +169,16 @@ impl DataVolume for LuksVolume {
             Some(_) => {}
         }
         let file = File::open(&self.device).map_err(read)?;
-        let token = match header::token_of_unharmed(&file).map_err(read)? {
+        let token = match header::tokens_of_unharmed(&file).map_err(read)?.and_then(|tokens| tokens.node) {
             Some(token) => token,
             None => {
-                let export = self.export_token().map_err(|source| match source {
-                    RunError::OutputTooLong { .. } => {
-                        self.damaged(Damage::TokenTooLong { limit: TOKEN_LIMIT_BYTES })
-                    }
-                    source => ProbeError::Export { device: device.clone(), source },
-                })?;
+                let export =
+                    self.export_token(NODE_SLOT, TOKEN_LIMIT_BYTES).map_err(|source| match source {
+                        RunError::OutputTooLong { .. } => {
+                            self.damaged(Damage::TokenTooLong { limit: TOKEN_LIMIT_BYTES })
+                        }
+                        source => ProbeError::Export { device: device.clone(), source },
+                    })?;
                 if export.code != 0 {
                     return self.probe_without_token(&export.stderr);
                 }
@@ -318,39 +314,17 @@ impl DataVolume for LuksVolume {
     }
 
     fn write_early_state(&self, state: &EarlyState, mac_key: &MacKey) -> Result<(), WriteStateError> {
-        let device = self.device_name();
-        let device_error = |source| WriteStateError::Device { device: device.clone(), source };
-        let found = self.read_header().map_err(device_error)?;
-        let header_uuid = found
-            .and_then(|found| found.uuid)
-            .ok_or_else(|| WriteStateError::NoHeader { device: device.clone() })?;
-        if header_uuid != state.volume_uuid {
-            let (state, header) = (uuid_text(state.volume_uuid), uuid_text(header_uuid));
-            return Err(WriteStateError::OtherVolume { device, state, header });
-        }
-        let json: Zeroizing<Vec<u8>> =
-            SealedRecord::seal(state, mac_key).map_err(WriteStateError::State)?.token_json();
-        make_lock_directory(&self.device).map_err(device_error)?;
-        let arguments = [
-            "token",
-            "import",
-            "--batch-mode",
-            "--token-id",
-            "0",
-            "--json-file",
-            "-",
-            "--token-replace",
-            &device,
-        ];
-        self.cryptsetup(&arguments, &json, 4096)
-            .and_then(|finished| finished.success(&self.programs.cryptsetup))
-            .map_err(|source| WriteStateError::Import { device: device.clone(), source })?;
-        self.sync_device().map_err(device_error)?;
-        let stored = self
-            .export_token()
-            .and_then(|finished| finished.success(&self.programs.cryptsetup))
-            .map_err(|source| WriteStateError::ReadBack { device: device.clone(), source })?;
-        if *stored == *json { Ok(()) } else { Err(WriteStateError::NotStored { device }) }
+        let sealed = SealedRecord::seal(state, mac_key).map_err(WriteStateError::State)?;
+        self.import_token(NODE_SLOT, state.volume_uuid, &sealed.token_json(TOKEN_TYPE))
+    }
+
+    fn read_held(&self) -> Result<Option<(Held, SealedRecord)>, ProbeError> {
+        self.held_token()
+    }
+
+    fn write_held(&self, held: &Held, mac_key: &MacKey) -> Result<(), WriteStateError> {
+        let json = SealedRecord::seal_held(held, mac_key).token_json(HELD_TOKEN_TYPE);
+        self.import_token(HELD_SLOT, held.volume_uuid(), &json)
     }
 
     fn root(&self) -> &Path {

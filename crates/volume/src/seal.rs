@@ -1,5 +1,5 @@
-//! The header token around an early state: its exact JSON, and the MAC that is checked once the volume is open.
-//! Owns no storage. The format is written down byte for byte in docs/formats.md.
+//! The header tokens around an early state and around what is held for others: their exact JSON, and the MAC that is
+//! checked once the volume is open. Owns no storage. The format is written down byte for byte in docs/formats.md.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,12 +10,16 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::uuid::{hex, parse_hex};
-use crate::{Damage, EarlyState, EarlyStateError};
+use crate::{Damage, EarlyState, EarlyStateError, Held};
 
-/// LUKS2 token type of ours.
+/// LUKS2 token type of the record of enrollment.
 pub(crate) const TOKEN_TYPE: &str = "orama-node";
+/// And of what is held for others.
+pub(crate) const HELD_TOKEN_TYPE: &str = "orama-held";
 /// Version of the token object.
 const TOKEN_VERSION: u32 = 1;
+/// Longest token of held shares in bytes: the base64 of its payload, and the object around it.
+pub(crate) const HELD_TOKEN_LIMIT_BYTES: usize = crate::HELD_LIMIT_BYTES.div_ceil(3) * 4 + 256;
 /// Longest token in bytes: the JSON area of a 1 MiB metadata area.
 pub(crate) const TOKEN_LIMIT_BYTES: usize = (1 << 20) - 4096;
 
@@ -26,7 +30,7 @@ pub struct RandomError(#[source] pub(crate) getrandom::Error);
 
 /// The record in the header was not written by the node that owns the volume.
 #[derive(Debug, thiserror::Error)]
-#[error("the MAC of the early state does not match: the header was edited from outside")]
+#[error("the MAC of the record does not match: the header was edited from outside")]
 pub struct MacMismatch;
 
 /// HMAC-SHA256 key that lives inside the volume, in `agent/mac.key`.
@@ -67,34 +71,55 @@ impl SealedRecord {
     }
 
     pub(crate) fn seal(state: &EarlyState, key: &MacKey) -> Result<Self, EarlyStateError> {
-        let payload = state.encode()?;
+        state.encode().map(|payload| Self::over(payload, key))
+    }
+
+    pub(crate) fn seal_held(held: &Held, key: &MacKey) -> Self {
+        Self::over(held.encode(), key)
+    }
+
+    fn over(payload: Zeroizing<Vec<u8>>, key: &MacKey) -> Self {
         let mac = key.mac(&payload);
-        Ok(Self { payload, mac })
+        Self { payload, mac }
     }
 
     /// The token as it is imported; cryptsetup keeps member order and spacing.
-    pub(crate) fn token_json(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn token_json(&self, kind: &str) -> Zeroizing<Vec<u8>> {
         let payload = Zeroizing::new(STANDARD.encode(&*self.payload));
         let mut json = Zeroizing::new(Vec::with_capacity(payload.len() + 256));
-        let token = TokenOut {
-            kind: TOKEN_TYPE,
-            keyslots: [],
-            version: TOKEN_VERSION,
-            payload: &payload,
-            mac: hex(&self.mac),
-        };
+        let token =
+            TokenOut { kind, keyslots: [], version: TOKEN_VERSION, payload: &payload, mac: hex(&self.mac) };
         serde_json::to_writer(&mut *json, &token).expect("text and numbers always have a JSON form");
         json
     }
 
     pub(crate) fn from_token_json(json: &[u8]) -> Result<(EarlyState, Self), Damage> {
-        if json.len() > TOKEN_LIMIT_BYTES {
-            return Err(Damage::TokenTooLong { limit: TOKEN_LIMIT_BYTES });
+        let unexpected = |what| Damage::UnexpectedToken { what };
+        let sealed = Self::parse(json, TOKEN_TYPE, TOKEN_LIMIT_BYTES, unexpected)?;
+        let state = EarlyState::decode(&sealed.payload).map_err(Damage::State)?;
+        Ok((state, sealed))
+    }
+
+    pub(crate) fn held_from_token_json(json: &[u8]) -> Result<(Held, Self), Damage> {
+        let unexpected = |what| Damage::NotHeld { what };
+        let sealed = Self::parse(json, HELD_TOKEN_TYPE, HELD_TOKEN_LIMIT_BYTES, unexpected)?;
+        let held = Held::decode(&sealed.payload).map_err(Damage::Held)?;
+        Ok((held, sealed))
+    }
+
+    fn parse(
+        json: &[u8],
+        kind: &str,
+        limit: usize,
+        unexpected: impl Fn(String) -> Damage,
+    ) -> Result<Self, Damage> {
+        if json.len() > limit {
+            return Err(Damage::TokenTooLong { limit });
         }
         let head: TokenHead = serde_json::from_slice(json).map_err(Damage::TokenSyntax)?;
-        if head.kind != TOKEN_TYPE {
-            let kind: String = head.kind.chars().take(64).collect();
-            return Err(Damage::UnexpectedToken { what: format!("a token of type {kind:?}") });
+        if head.kind != kind {
+            let found: String = head.kind.chars().take(64).collect();
+            return Err(unexpected(format!("a token of type {found:?}")));
         }
         match head.version {
             Some(version) if version == u64::from(TOKEN_VERSION) => {}
@@ -103,8 +128,7 @@ impl SealedRecord {
         let token: TokenIn = serde_json::from_slice(json).map_err(Damage::TokenSyntax)?;
         let payload = Zeroizing::new(STANDARD.decode(token.payload).map_err(Damage::PayloadEncoding)?);
         let mac = parse_hex(token.mac).ok_or(Damage::MacEncoding)?;
-        let state = EarlyState::decode(&payload).map_err(Damage::State)?;
-        Ok((state, Self { payload, mac }))
+        Ok(Self { payload, mac })
     }
 }
 
@@ -195,7 +219,7 @@ mod tests {
         let sealed = SealedRecord::seal(&example(), &example_key()).unwrap();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/formats.md");
         let document = std::fs::read_to_string(path).unwrap();
-        for expect in [&*sealed.payload, &*sealed.token_json()] {
+        for expect in [&*sealed.payload, &*sealed.token_json(TOKEN_TYPE)] {
             let expect = std::str::from_utf8(expect).unwrap();
             assert!(
                 document.lines().any(|line| line == expect),
@@ -309,7 +333,7 @@ mod tests {
         #[test]
         fn a_changed_byte_never_passes_for_the_record(at in any::<proptest::sample::Index>(), byte in any::<u8>()) {
             let sealed = SealedRecord::seal(&example(), &example_key()).unwrap();
-            let mut json = sealed.token_json().to_vec();
+            let mut json = sealed.token_json(TOKEN_TYPE).to_vec();
             let at = at.index(json.len());
             prop_assume!(json[at] != byte);
             json[at] = byte;
