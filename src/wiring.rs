@@ -8,14 +8,17 @@ use std::time::{Duration, Instant};
 
 use orama_actors::boot::machine::Exit;
 use orama_actors::boot::{BootActor, Leave};
-use orama_actors::custody::{CustodyActor, CustodySettings};
+use orama_actors::custody::{CustodyActor, CustodySettings, Record};
 use orama_actors::enroll::{EnrollActor, EnrollMode, EnrollSettings};
 use orama_actors::health::{HealthActor, REPORT_URL};
+use orama_actors::held::HeldShares;
+use orama_actors::held::socket::GuardianSocket;
 use orama_actors::ports::{Console, Mesh, Power};
 use orama_actors::registry::Registry;
 use orama_actors::service::SandboxLauncher;
 use orama_actors::service::launch::LaunchThread;
-use orama_actors::services::{Roster, ServicesActor, supervise_services};
+use orama_actors::service::log::Logs;
+use orama_actors::services::{EARLY_SERVICE, Roster, ServicesActor, supervise_services};
 use orama_actors::supervise::{GaveUp, INTENSITY, Link, supervise};
 use orama_actors::unlock::{UnlockActor, UnlockSettings};
 use orama_actors::update::UpdateActor;
@@ -38,12 +41,22 @@ use crate::{roster, trial};
 const VOLUME_ROOT: &str = "/opt/orama/.orama";
 /// Below [`VOLUME_ROOT`].
 const SERVICE_LOGS: &str = "/opt/orama/.orama/logs";
+/// Where the logs of what runs before the volume is open go, in memory.
+const EARLY_LOGS: &str = "/run/orama/early-logs";
+/// Where the guardian of this node asks for what it keeps; its profile names the same.
+const GUARDIAN_SOCKET: &str = "/run/orama/guardian/agent.sock";
 /// Number of the data partition: the last of the image's four.
 const DATA_PARTITION: u32 = 4;
 const POLICIES: &str = "/etc/orama/policies";
 const RESOLV_CONF: &str = "/run/orama/resolv.conf";
 /// Pause before the API is bound again: its address appears a moment after the interface.
 const BIND_AGAIN: Duration = Duration::from_millis(500);
+
+/// The data volume, and the one writer of its header while it is open.
+struct Header {
+    volume: Arc<dyn DataVolume>,
+    record: Record,
+}
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -63,8 +76,10 @@ pub async fn run(config: Config, image: Image, screen: Arc<Screen>) -> Result<En
     };
     let volume: Arc<dyn DataVolume> =
         Arc::new(LuksVolume::new(disk.data, VOLUME_ROOT).growing(disk.disk, DATA_PARTITION));
+    let header = Header { record: Record::new(Arc::clone(&volume)), volume: Arc::clone(&volume) };
     let roster = Arc::new(start_services(&registry, &console, escalate.clone())?);
-    start_workers(&registry, &config, &image, &volume, &console, uplink, escalate.clone())?;
+    serve_guardian(&registry, &roster, &header, &console);
+    start_workers(&registry, &config, &image, header, &console, uplink, escalate.clone())?;
     {
         let (version, reporting) = (Arc::clone(&image.version), registry.clone());
         start(&registry, "health", &registry.health, escalate.clone(), move |_| {
@@ -108,11 +123,12 @@ fn start_workers(
     registry: &Registry,
     config: &Config,
     image: &Image,
-    volume: &Arc<dyn DataVolume>,
+    header: Header,
     console: &Arc<dyn Console>,
     uplink: watch::Receiver<UplinkStatus>,
     escalate: impl Fn(GaveUp) + Clone + 'static,
 ) -> Result<(), Failure> {
+    let Header { volume, record } = header;
     let mesh: Arc<dyn Mesh> = Arc::new(KernelMesh::default());
     let screen = Arc::clone(console);
     start(registry, "wg", &registry.wg, escalate.clone(), move |_| {
@@ -123,15 +139,15 @@ fn start_workers(
         guardian_port: config.guardian.port,
         owner: config.owner.as_ref().map(|owner| owner.wallet),
     };
-    let (unlocking, of_volume, screen) = (registry.clone(), Arc::clone(volume), Arc::clone(console));
+    let (unlocking, of_volume, screen) = (registry.clone(), volume, Arc::clone(console));
     start(registry, "unlock", &registry.unlock, escalate.clone(), move |_| {
         UnlockActor::new(unlocking.clone(), Arc::clone(&of_volume), Arc::clone(&screen), settings)
     });
 
     let settings = CustodySettings::new(config.guardian.port);
-    let (keeping, of_volume, screen) = (registry.clone(), Arc::clone(volume), Arc::clone(console));
+    let (keeping, screen) = (registry.clone(), Arc::clone(console));
     start(registry, "custody", &registry.custody, escalate.clone(), move |_| {
-        CustodyActor::new(keeping.clone(), Arc::clone(&of_volume), Arc::clone(&screen), settings)
+        CustodyActor::new(keeping.clone(), record.clone(), Arc::clone(&screen), settings)
     });
 
     let settings = Arc::new(enroll_settings(config, image, uplink)?);
@@ -174,7 +190,10 @@ fn start_services(
 ) -> Result<Roster, Failure> {
     let (policies, roster) = roster::load(Path::new(POLICIES), &registry.facts)?;
     let launcher = Arc::new(SandboxLauncher::new(policies.clone(), registry.facts.clone())?);
-    let launch = LaunchThread::start(launcher, Path::new(SERVICE_LOGS))?;
+    let facts = registry.facts.clone();
+    let ready = move || facts.node().volume_ready;
+    let logs = Logs::with_early(Path::new(SERVICE_LOGS), Path::new(EARLY_LOGS), ready);
+    let launch = LaunchThread::start_with(launcher, logs)?;
     registry.facts.refusals().open(&policies, launch.logs().clone());
     let links = supervise_services(registry, &roster, &launch, console, escalate.clone());
     let (shared, starting) =
@@ -183,6 +202,22 @@ fn start_services(
         ServicesActor::new(starting.clone(), Arc::clone(&shared), launch.clone(), Arc::clone(&links))
     });
     Ok(roster)
+}
+
+/// What this node's guardian keeps, and the socket at which it asks for it; an image without a guardian has none.
+fn serve_guardian(registry: &Registry, roster: &Roster, header: &Header, console: &Arc<dyn Console>) {
+    let Some(guardian) = roster.plans.iter().find(|plan| plan.name == EARLY_SERVICE) else { return };
+    let held = HeldShares::new(
+        Arc::clone(&header.volume),
+        header.record.clone(),
+        registry.clone(),
+        Arc::clone(console),
+    );
+    actix_rt::spawn(held.clone().follow_volume());
+    match GuardianSocket::bind(Path::new(GUARDIAN_SOCKET), guardian.uid) {
+        Ok(socket) => drop(actix_rt::spawn(socket.serve(held))),
+        Err(error) => registry.facts.raise_alarm(&orama_actors::describe(&error)),
+    }
 }
 
 /// Starts the uplink and narrates it. Nobody waits for it: an enrolled node reads its header meanwhile.

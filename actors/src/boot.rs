@@ -12,7 +12,7 @@ use orama_volume::{DataVolume, EarlyState, Probe, ProbeError, SealedRecord};
 use crate::enroll::OpenEnrollment;
 use crate::ports::{Console, Power};
 use crate::registry::Registry;
-use crate::services::StartAll;
+use crate::services::{StartAll, StartEarly, StopAll};
 use crate::wg::GetWireguard;
 
 mod execute;
@@ -127,6 +127,16 @@ impl BootActor {
                 context.spawn(open.into_actor(self));
             }
             Action::BringUpMesh => self.bring_up_mesh(context),
+            Action::StartEarly => {
+                let services = self.registry.services.clone();
+                let start = async move { until_answered(|| services.ask(StartEarly)).await };
+                context.spawn(start.into_actor(self));
+            }
+            Action::StopEarly { why } => {
+                let services = self.registry.services.clone();
+                let stop = async move { until_answered(|| services.ask(StopAll { why: why.clone() })).await };
+                context.spawn(stop.into_actor(self));
+            }
             Action::Unlock => self.unlock(context),
             Action::Mount => self.mount(context),
             Action::StartServices => {

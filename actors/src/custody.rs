@@ -11,7 +11,6 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, SpawnHandle, 
 use orama_keyshare::lifecycle::{Action, Event, Lifecycle, Note};
 use orama_mesh::PrivateKey;
 use orama_protocol::peers::{CustodyHolder, CustodyStatus, PeerList};
-use orama_volume::DataVolume;
 use tokio::sync::Mutex;
 
 use crate::describe;
@@ -32,8 +31,7 @@ use ask::Asker;
 use hand::{Hand, Owner};
 pub use peers::ListProblem;
 use presence::{Candidates, LastHeard};
-use record::Record;
-pub use record::RecordProblem;
+pub use record::{Record, RecordProblem};
 
 /// Pause before a record that could not be read is read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -54,7 +52,7 @@ impl CustodySettings {
 
 pub struct CustodyActor {
     registry: Registry,
-    volume: Arc<dyn DataVolume>,
+    record: Record,
     console: Arc<dyn Console>,
     settings: CustodySettings,
     started: Instant,
@@ -101,11 +99,11 @@ pub enum PeersProblem {
 impl CustodyActor {
     pub fn new(
         registry: Registry,
-        volume: Arc<dyn DataVolume>,
+        record: Record,
         console: Arc<dyn Console>,
         settings: CustodySettings,
     ) -> Self {
-        Self { registry, volume, console, settings, started: Instant::now(), open: None }
+        Self { registry, record, console, settings, started: Instant::now(), open: None }
     }
 
     fn now(&self) -> Duration {
@@ -127,8 +125,10 @@ impl CustodyActor {
     }
 
     fn read_record(&self, context: &mut Context<Self>) {
-        let record = Record::new(Arc::clone(&self.volume));
+        let record = self.record.clone();
         let read = async move {
+            // The volume may have been closed, or made anew, since it was last looked at.
+            record.forget().await;
             let look = record.look(|state| {
                 let private_key = PrivateKey::from_base64(state.wireguard.private_key.expose());
                 let owner = private_key.map(|private_key| Owner {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use orama_policy::Variables;
-use orama_protocol::agent::{ServiceStatus, UnlockStatus};
+use orama_protocol::agent::{HeldStatus, ServiceStatus, UnlockStatus};
 use orama_protocol::peers::CustodyStatus;
 use tokio::sync::watch;
 
@@ -29,6 +29,7 @@ struct Inner {
     node: watch::Sender<NodeFacts>,
     unlock: Mutex<Option<UnlockStatus>>,
     custody: Mutex<Option<CustodyFact>>,
+    held: Mutex<Option<HeldStatus>>,
     enrolled_now: AtomicBool,
     services: Mutex<BTreeMap<String, ServiceStatus>>,
     runs: Mutex<BTreeMap<String, Run>>,
@@ -92,6 +93,7 @@ impl Default for Facts {
             node: watch::Sender::new(node),
             unlock: Mutex::default(),
             custody: Mutex::default(),
+            held: Mutex::default(),
             enrolled_now: AtomicBool::new(false),
             services: Mutex::default(),
             runs: Mutex::default(),
@@ -173,6 +175,16 @@ impl Facts {
     /// Written by the custody actor.
     pub(crate) fn set_custody(&self, fact: Option<CustodyFact>) {
         *lock(&self.0.custody) = fact;
+    }
+
+    /// What the node's own guardian keeps; `None` where none has ever asked for it.
+    pub fn held(&self) -> Option<HeldStatus> {
+        lock(&self.0.held).clone()
+    }
+
+    /// Written by [`crate::held::HeldShares`].
+    pub(crate) fn set_held(&self, status: HeldStatus) {
+        *lock(&self.0.held) = Some(status);
     }
 
     /// Whether the volume was made since this agent started.

@@ -9,6 +9,7 @@ pub mod custody;
 pub mod enroll;
 pub mod facts;
 pub mod health;
+pub mod held;
 pub mod ports;
 pub mod refusals;
 pub mod registry;

@@ -19,6 +19,10 @@ pub mod order;
 
 use order::Node;
 
+/// The one service that runs before the volume is open: other nodes wait for the shares that it keeps, which are in the
+/// header and not on the volume.
+pub const EARLY_SERVICE: &str = "vault-guardian";
+
 /// Every service of this image: those with a valid policy, and those whose policy was refused.
 #[derive(Default)]
 pub struct Roster {
@@ -50,6 +54,11 @@ pub struct ServicesActor {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct StartAll;
+
+/// Starts [`EARLY_SERVICE`], where the image has it. It is left alone if it runs.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct StartEarly;
 
 /// Stops every service in reverse order; answered when all have stopped.
 #[derive(Clone, Debug, Message)]
@@ -191,6 +200,15 @@ impl ServicesActor {
         }
     }
 
+    fn start_early(&self) {
+        let Some(link) = self.links.get(EARLY_SERVICE) else { return };
+        if link.tell(service::Start).is_err() {
+            tracing::warn!(
+                "{EARLY_SERVICE} is not started before the volume is open: its actor does not answer"
+            );
+        }
+    }
+
     fn link(&self, name: &str) -> Result<Link<ServiceActor>, OrderError> {
         if let Some(refused) = self.roster.refused.iter().find(|refused| refused.name == name) {
             return Err(OrderError::Refused { name: name.into(), reason: refused.reason.clone() });
@@ -198,11 +216,12 @@ impl ServicesActor {
         self.links.get(name).cloned().ok_or_else(|| OrderError::Unknown(name.into()))
     }
 
-    /// The link, when services may run at all: never before the volume is mounted and found genuine.
+    /// The link, when services may run at all: never before the volume is mounted and found genuine, but for the one.
     fn startable(&self, name: &str) -> Result<Link<ServiceActor>, OrderError> {
         let link = self.link(name)?;
         let node = self.registry.facts.node();
-        if node.volume_ready && node.phase.may_run_services() {
+        let early = name == EARLY_SERVICE && node.phase.serves_early();
+        if early || node.volume_ready && node.phase.may_run_services() {
             return Ok(link);
         }
         Err(OrderError::NotNow { name: name.into(), phase: node.phase.name(), reason: node.reason })
@@ -232,7 +251,17 @@ impl Actor for ServicesActor {
         if node.volume_ready && node.phase.may_run_services() {
             self.starting = Some(BTreeSet::new());
             self.advance();
+        } else if node.phase.serves_early() {
+            self.start_early();
         }
+    }
+}
+
+impl Handler<StartEarly> for ServicesActor {
+    type Result = ();
+
+    fn handle(&mut self, _: StartEarly, _: &mut Self::Context) {
+        self.start_early();
     }
 }
 
@@ -343,7 +372,7 @@ impl Handler<TailLog> for ServicesActor {
             if !known {
                 return Err(TailError::Unknown(message.name));
             }
-            if !ready {
+            if !ready && message.name != EARLY_SERVICE {
                 return Err(TailError::Locked);
             }
             let read = tokio::task::spawn_blocking(move || log::tail(&path, lines)).await;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, Context, Handler, Message, ResponseActFuture, WrapFuture};
 use orama_volume::vault::{AgentToken, Vault, VaultError};
-use orama_volume::{CloseError, DataVolume, EarlyState, MacMismatch, MountError, SealedRecord};
+use orama_volume::{
+    CloseError, DataVolume, EarlyState, MacKey, MacMismatch, MountError, ProbeError, SealedRecord,
+};
 use orama_wallet::Address;
 use tokio::sync::mpsc;
 
@@ -80,6 +82,11 @@ pub enum MountProblem {
     Files(#[source] VaultError),
     #[error("{0}")]
     Edited(#[source] MacMismatch),
+    /// Something else than this node wrote it.
+    #[error("what the header holds for others")]
+    HeldEdited(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("reading what the header holds for others")]
+    Held(#[source] ProbeError),
     #[error("a blocking volume call panicked")]
     Panicked,
 }
@@ -140,7 +147,7 @@ impl Handler<Mount> for UnlockActor {
             // Also when the header was edited: this token is the volume's own, and somebody must be able to ask
             // the node why it stands still.
             actor.take_token(&token);
-            genuine.map_err(MountProblem::Edited)?;
+            genuine?;
             actor.registry.facts.set_volume_ready(true);
             Ok(())
         }))
@@ -192,10 +199,23 @@ impl UnlockActor {
 fn mount(
     volume: &dyn DataVolume,
     sealed: &SealedRecord,
-) -> Result<(AgentToken, Result<(), MacMismatch>), MountProblem> {
+) -> Result<(AgentToken, Result<(), MountProblem>), MountProblem> {
     volume.mount().map_err(MountProblem::Mount)?;
     let vault = Vault::at(volume.root());
-    let genuine = sealed.verify(&vault.mac_key().map_err(MountProblem::Files)?);
+    let mac_key = vault.mac_key().map_err(MountProblem::Files)?;
+    let genuine = sealed.verify(&mac_key).map_err(MountProblem::Edited);
     let token = vault.agent_token().map_err(MountProblem::Files)?;
-    Ok((token, genuine))
+    Ok((token, genuine.and_then(|()| held_is_genuine(volume, &mac_key))))
+}
+
+/// The same for what the guardian has given out until now.
+fn held_is_genuine(volume: &dyn DataVolume, mac_key: &MacKey) -> Result<(), MountProblem> {
+    match volume.read_held() {
+        Ok(None) => Ok(()),
+        Ok(Some((_, sealed))) => {
+            sealed.verify(mac_key).map_err(|mismatch| MountProblem::HeldEdited(mismatch.into()))
+        }
+        Err(ProbeError::Damaged { source, .. }) => Err(MountProblem::HeldEdited(source.into())),
+        Err(error @ (ProbeError::Read { .. } | ProbeError::Export { .. })) => Err(MountProblem::Held(error)),
+    }
 }

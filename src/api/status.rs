@@ -50,6 +50,7 @@ fn to_wire(node: &Node, state: NodeStatus, update: String) -> Status {
         unlock: state.unlock,
         peers_revision,
         custody,
+        held: node.registry.facts.held(),
         alarms: state.alarms,
         services: state.services,
         agent: AgentStatus {

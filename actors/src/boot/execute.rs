@@ -111,6 +111,9 @@ impl BootActor {
                     Ok(Err(MountProblem::Edited(error))) => {
                         return Event::EarlyStateEdited { why: error.to_string() };
                     }
+                    Ok(Err(error @ MountProblem::HeldEdited(_))) => {
+                        return Event::EarlyStateEdited { why: describe(&error) };
+                    }
                     Ok(Err(error)) => return Event::MountFailed { why: describe(&error) },
                     Err(_) => tokio::time::sleep(ASK_AGAIN).await,
                 }

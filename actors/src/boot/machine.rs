@@ -23,7 +23,7 @@ pub const RETRY: Duration = Duration::from_secs(5);
 ///   every phase ── reboot, power off ─────────────────► Rebooting, PoweringOff
 /// ```
 /// A node whose header does not say clearly that it was never enrolled cannot reach `Provisioning`,
-/// and nothing reaches `StartingServices` but through a mounted volume.
+/// and nothing reaches `StartingServices` but through a mounted volume. From `Unlocking` on the guardian serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     Starting,
@@ -64,6 +64,11 @@ impl Phase {
     /// True when the volume is mounted and its early state was found genuine.
     pub fn may_run_services(self) -> bool {
         matches!(self, Self::StartingServices | Self::Running)
+    }
+
+    /// True when the guardian may run although the volume is not mounted yet.
+    pub fn serves_early(self) -> bool {
+        matches!(self, Self::Unlocking | Self::WaitingForPeers | Self::WaitingForOwner | Self::Mounting)
     }
 
     /// True when the node is on its way down and takes no further orders.
@@ -156,11 +161,17 @@ pub enum Action {
     Retry,
     OpenEnrollment,
     BringUpMesh,
+    /// Start the one service that needs nothing of the volume: the guardian, whose shares others wait for.
+    StartEarly,
     /// Gather shares and open the volume, for as long as it takes.
     Unlock,
     /// Mount the open volume and check the early state's MAC.
     Mount,
     StartServices,
+    /// Stop what was started early: what it gave out was edited.
+    StopEarly {
+        why: String,
+    },
     /// Stop services in reverse, unmount, close; then [`Event::Closed`].
     CloseDown,
     Exit {
@@ -294,7 +305,7 @@ fn retry(state: &State) -> Step {
 fn joining(state: &State, event: Event) -> Step {
     match (state.phase, event) {
         (Phase::Joining, Event::MeshUp) => {
-            state.go(Phase::Unlocking, "getting the volume key", [Action::Unlock])
+            state.go(Phase::Unlocking, "getting the volume key", [Action::StartEarly, Action::Unlock])
         }
         (Phase::Joining, Event::MeshFailed { why }) => {
             state.explain(format!("wireguard does not come up: {why}"), [Action::Retry])
@@ -331,7 +342,8 @@ fn mounting(state: &State, event: Event) -> Step {
         }
         (Phase::Mounting, Event::EarlyStateEdited { why }) => {
             let alarm = format!("early state was edited outside of this node: {why}");
-            state.go(Phase::Degraded, alarm.clone(), [Action::Alarm(alarm)])
+            let stop = Action::StopEarly { why: alarm.clone() };
+            state.go(Phase::Degraded, alarm.clone(), [Action::Alarm(alarm), stop])
         }
         (_, _) => state.ignore(),
     }

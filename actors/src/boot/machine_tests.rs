@@ -35,7 +35,7 @@ fn the_way_of_an_enrolled_node() {
     check(Phase::Starting, Event::Probed(found), Phase::Joining, &[Action::BringUpMesh]);
     check(Phase::Joining, Event::MeshFailed { why: why() }, Phase::Joining, &[Action::Retry]);
     check(Phase::Joining, Event::RetryDue, Phase::Joining, &[Action::BringUpMesh]);
-    check(Phase::Joining, Event::MeshUp, Phase::Unlocking, &[Action::Unlock]);
+    check(Phase::Joining, Event::MeshUp, Phase::Unlocking, &[Action::StartEarly, Action::Unlock]);
     check(Phase::Unlocking, Event::Waiting { why: why() }, Phase::WaitingForPeers, &[]);
     let gathering = Event::Gathering { needed: 3, holders: 5 };
     check(Phase::WaitingForPeers, gathering, Phase::Unlocking, &[]);
@@ -53,7 +53,10 @@ fn a_damaged_header_and_an_edited_early_state_end_in_degraded() {
     assert!(matches!(step_one.actions.as_slice(), [Action::Alarm(text)] if text.contains("because")));
     let step_two = step(&at(Phase::Mounting), Event::EarlyStateEdited { why: why() });
     assert_eq!(step_two.state.phase, Phase::Degraded);
-    assert!(matches!(step_two.actions.as_slice(), [Action::Alarm(text)] if text.contains("edited")));
+    assert!(matches!(
+        step_two.actions.as_slice(),
+        [Action::Alarm(text), Action::StopEarly { .. }] if text.contains("edited")
+    ));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The one writer of the header's record while the volume is open. What it has in memory is what is on the disk: after
+//! The one writer of the header while the volume is open: every token in it is written behind this lock. What it has in memory is what is on the disk: after
 //! a write that failed the disk is read again, and what it says is believed only with the volume's own MAC.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub enum RecordProblem {
 
 /// A handle; all clones write one after the other.
 #[derive(Clone)]
-pub(super) struct Record {
+pub struct Record {
     volume: Arc<dyn DataVolume>,
     /// `None`: what the disk has is not known.
     kept: Arc<Mutex<Option<Kept>>>,
@@ -56,8 +56,28 @@ impl Record {
         Self { volume, kept: Arc::default() }
     }
 
+    /// From here on the disk is asked.
+    pub(super) async fn forget(&self) {
+        *self.kept.lock().await = None;
+    }
+
+    /// Lends the volume, its UUID and its MAC key, once the record is found genuine; nobody else writes the header
+    /// meanwhile.
+    pub(crate) async fn with_key<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn DataVolume, [u8; 16], &MacKey) -> T + Send + 'static,
+    ) -> Result<T, RecordProblem> {
+        self.blocking(move |volume, kept| {
+            let now = take(volume, kept)?;
+            let done = work(volume, now.state.volume_uuid, &now.mac_key);
+            *kept = Some(now);
+            Ok(done)
+        })
+        .await
+    }
+
     /// Looks at the record.
-    pub async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         look: impl FnOnce(&EarlyState) -> T + Send + 'static,
     ) -> Result<T, RecordProblem> {
@@ -71,7 +91,7 @@ impl Record {
     }
 
     /// What the disk has, whatever the memory says.
-    pub async fn reread(&self) -> Result<Custody, RecordProblem> {
+    pub(super) async fn reread(&self) -> Result<Custody, RecordProblem> {
         self.blocking(|volume, kept| {
             *kept = None;
             let now = take(volume, kept)?;
@@ -83,7 +103,7 @@ impl Record {
     }
 
     /// The sealed key goes with the first split, and so does the copy inside the volume.
-    pub async fn write_custody(&self, custody: Custody) -> Result<(), RecordProblem> {
+    pub(super) async fn write_custody(&self, custody: Custody) -> Result<(), RecordProblem> {
         self.blocking(move |volume, kept| {
             let shared = custody.shares().is_some();
             change(volume, kept, |state| {
@@ -101,7 +121,7 @@ impl Record {
     }
 
     /// Takes a list of peers; `None` when it is the one that is there already.
-    pub async fn write_peers(&self, list: PeerList) -> Result<Option<PeersChange>, PeersProblem> {
+    pub(super) async fn write_peers(&self, list: PeerList) -> Result<Option<PeersChange>, PeersProblem> {
         let written = self.blocking(move |volume, kept| {
             let now = take(volume, kept)?;
             let (known, revision) = (now.state.peers_revision, list.revision);
@@ -128,7 +148,7 @@ impl Record {
     }
 
     /// The key that is kept inside the volume, if it is and if it opens the volume.
-    pub async fn kept_key(&self) -> Option<VolumeKey> {
+    pub(super) async fn kept_key(&self) -> Option<VolumeKey> {
         let key =
             self.blocking(|volume, _| Vault::at(volume.root()).volume_key().map_err(RecordProblem::Files));
         match key.await {
@@ -141,7 +161,7 @@ impl Record {
     }
 
     /// The key, if it opens the volume.
-    pub async fn tested(&self, key: VolumeKey) -> Option<VolumeKey> {
+    pub(super) async fn tested(&self, key: VolumeKey) -> Option<VolumeKey> {
         let volume = Arc::clone(&self.volume);
         let test = tokio::task::spawn_blocking(move || {
             let tested = volume.test_key(&key);

@@ -38,6 +38,11 @@ pub struct LaunchThread {
 impl LaunchThread {
     /// Starts the thread; it ends when the last handle is dropped. `logs` is where service logs go.
     pub fn start(launcher: Arc<dyn Launcher>, logs: &Path) -> std::io::Result<Self> {
+        Self::start_with(launcher, Logs::at(logs))
+    }
+
+    /// With logs that move.
+    pub fn start_with(launcher: Arc<dyn Launcher>, logs: Logs) -> std::io::Result<Self> {
         let (orders, waiting) = mpsc::sync_channel::<Order>(QUEUE);
         std::thread::Builder::new().name("launch".into()).spawn(move || {
             for order in waiting {
@@ -54,7 +59,7 @@ impl LaunchThread {
                 }
             }
         })?;
-        Ok(Self { orders, logs: Logs::at(logs) })
+        Ok(Self { orders, logs })
     }
 
     /// Where service logs go.

@@ -33,27 +33,69 @@ pub struct Logs(Arc<Folder>);
 
 struct Folder {
     path: PathBuf,
+    /// Where logs go while `path` is not there yet, and whether it is.
+    early: Option<(PathBuf, Ready)>,
     open: Mutex<BTreeMap<String, Weak<Mutex<LogFile>>>>,
 }
 
+type Ready = Box<dyn Fn() -> bool + Send + Sync>;
+
 impl Logs {
     pub fn at(path: &Path) -> Self {
-        Self(Arc::new(Folder { path: path.to_owned(), open: Mutex::default() }))
+        Self(Arc::new(Folder { path: path.to_owned(), early: None, open: Mutex::default() }))
+    }
+
+    /// Logs go to `early` until `ready` says that `path` is there; what was written until then follows them.
+    pub fn with_early(path: &Path, early: &Path, ready: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let early = Some((early.to_owned(), Box::new(ready) as Ready));
+        Self(Arc::new(Folder { path: path.to_owned(), early, open: Mutex::default() }))
     }
 
     pub fn path_of(&self, service: &str) -> PathBuf {
-        log_path(&self.0.path, service)
+        match &self.0.early {
+            Some((early, ready)) if !ready() => log_path(early, service),
+            Some(_) | None => log_path(&self.0.path, service),
+        }
+    }
+
+    /// Whether a file that was opened is still where the log belongs.
+    pub fn is_current(&self, service: &str, file: &Mutex<LogFile>) -> bool {
+        self.0.early.is_none() || lock(file).path == self.path_of(service)
     }
 
     /// The service's log, open or opened now. Blocks.
     pub fn open(&self, service: &str) -> io::Result<Arc<Mutex<LogFile>>> {
         let mut open = lock(&self.0.open);
-        if let Some(file) = open.get(service).and_then(Weak::upgrade) {
+        let path = self.path_of(service);
+        if let Some(file) = open.get(service).and_then(Weak::upgrade).filter(|file| lock(file).path == path) {
             return Ok(file);
         }
-        let file = Arc::new(Mutex::new(LogFile::open(&self.path_of(service))?));
+        let mut file = LogFile::open(&path)?;
+        self.carry_over(service, &mut file)?;
+        let file = Arc::new(Mutex::new(file));
         open.insert(service.to_owned(), Arc::downgrade(&file));
         Ok(file)
+    }
+
+    /// What the early log has last goes into the one that takes its place.
+    fn carry_over(&self, service: &str, file: &mut LogFile) -> io::Result<()> {
+        let Some((early, _)) = &self.0.early else { return Ok(()) };
+        let path = log_path(early, service);
+        if file.path == path {
+            return Ok(());
+        }
+        let text = last_bytes(&path, TAIL_BYTES)?;
+        if text.is_empty() {
+            return Ok(());
+        }
+        file.append(&text)?;
+        for old in [rotated(&path), path] {
+            match fs::remove_file(old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// A line of the agent's in the service's log. Blocks.

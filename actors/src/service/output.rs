@@ -83,7 +83,7 @@ pub(super) async fn pump(reader: pipe::Receiver, logs: Logs, service: String, ou
         output.saw(&buffer);
         let (logs, service, taken) = (logs.clone(), service.clone(), log.take());
         let written = tokio::task::spawn_blocking(move || {
-            let file = match taken {
+            let file = match taken.filter(|file| logs.is_current(&service, file)) {
                 Some(file) => file,
                 None => logs.open(&service)?,
             };

@@ -39,6 +39,9 @@ impl SandboxLauncher {
 
     fn ready(&self, service: &str) -> Result<(&Policy, Prepared), LaunchFailure> {
         let policy = self.policies.get(service).ok_or_else(|| LaunchFailure("it has no policy".into()))?;
+        if !policy.filesystem.writable.is_empty() && !self.facts.node().volume_ready {
+            return Err(LaunchFailure("it writes to the volume, which is not open".into()));
+        }
         let variables =
             self.facts.variables().ok_or_else(|| LaunchFailure("the node has no name yet".into()))?;
         let prepared = orama_sandbox::prepare(policy, &variables).map_err(|error| chain(&error))?;

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 
 use orama_actors::boot::machine::Phase;
 use orama_actors::boot::{BootActor, GetStatus, NodeStatus};
-use orama_actors::custody::{CustodyActor, CustodySettings};
+use orama_actors::custody::{CustodyActor, CustodySettings, Record};
 use orama_actors::enroll::{EnrollActor, EnrollMode, EnrollSettings, Pin};
+use orama_actors::held::HeldShares;
 use orama_actors::ports::{Child, Console, LaunchFailure, Launcher, Mesh, MeshFailure, Power};
 use orama_actors::registry::Registry;
 use orama_actors::service::launch::LaunchThread;
@@ -144,6 +145,7 @@ pub struct Node {
     pub power: Arc<Switch>,
     pub mesh: Arc<Loopback>,
     pub page: SocketAddr,
+    pub held: HeldShares,
     _logs: tempfile::TempDir,
 }
 
@@ -197,12 +199,15 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     supervise("unlock", &registry.unlock, restarts, INTENSITY, escalate, move |_| {
         UnlockActor::new(of_node.clone(), of_volume.clone(), of_screen.clone(), settings)
     });
+    let record = Record::new(volume.clone());
+    let held = HeldShares::new(volume.clone(), record.clone(), registry.clone(), screen.clone());
+    actix_rt::spawn(held.clone().follow_volume());
     if options.custody {
         let mut settings = CustodySettings::new(options.guardian_port);
         settings.look_every = Duration::from_millis(500);
-        let (of_node, of_volume, of_screen) = (registry.clone(), volume.clone(), screen.clone());
+        let (of_node, record, of_screen) = (registry.clone(), record.clone(), screen.clone());
         supervise("custody", &registry.custody, restarts, INTENSITY, escalate, move |_| {
-            CustodyActor::new(of_node.clone(), of_volume.clone(), of_screen.clone(), settings)
+            CustodyActor::new(of_node.clone(), record.clone(), of_screen.clone(), settings)
         });
     }
     let settings = Arc::new(EnrollSettings {
@@ -232,7 +237,7 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     supervise("boot", &registry.boot, restarts, INTENSITY, escalate, move |_| {
         BootActor::new(of_node.clone(), volume.clone(), screen.clone(), switch.clone())
     });
-    Node { registry, console, power, mesh, page, _logs: logs }
+    Node { registry, console, power, mesh, page, held, _logs: logs }
 }
 
 impl Node {

@@ -135,7 +135,9 @@ fn the_policies_we_ship_are_good() {
     );
     for policy in &loaded.policies {
         let data = format!("/opt/orama/.orama/data/{}", policy.name);
-        assert_eq!(policy.data_dir().and_then(|path| path.to_str()), Some(data.as_str()));
+        // The guardian runs before the volume is open, so it has nothing there.
+        let expected = (policy.name != "vault-guardian").then_some(data.as_str());
+        assert_eq!(policy.data_dir().and_then(|path| path.to_str()), expected);
         assert!(policy.seccomp.allow.iter().all(|rule| !rule.why.is_empty()));
     }
 }

@@ -38,11 +38,24 @@ pub struct Status {
     /// Who keeps the volume key; null until the volume is open and its record found genuine.
     #[serde(default)]
     pub custody: Option<CustodyStatus>,
+    /// What the node's own guardian keeps for others; null where no guardian runs.
+    #[serde(default)]
+    pub held: Option<HeldStatus>,
     /// Alarms that need a person, newest last: early state edited, policy refused, ...
     pub alarms: Vec<String>,
     pub services: BTreeMap<String, ServiceStatus>,
     pub agent: AgentStatus,
     pub update: String,
+}
+
+/// What the node's own guardian keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldStatus {
+    pub secrets: u64,
+    /// Whose they are: how many identities.
+    pub owners: u64,
+    /// False while the volume is not open: shares are given out then, and none is taken or deleted.
+    pub writable: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

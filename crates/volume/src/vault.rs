@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use hmac::{Hmac, KeyInit, Mac};
 use nix::fcntl::OFlag;
 use orama_keyshare::{KEY_BYTES, VolumeKey};
 use sha2::{Digest, Sha256};
@@ -18,6 +19,8 @@ use crate::{MacKey, RandomError};
 
 /// Folder of the agent inside the volume.
 pub const AGENT_DIRECTORY: &str = "agent";
+/// What the operators' token of a node's guardian is made of, besides the agent's own.
+const OPERATOR_LABEL: &[u8] = b"orama guardian operator v1";
 /// Longest cluster secret in bytes.
 const MAX_CLUSTER_SECRET_BYTES: usize = 4096;
 
@@ -68,6 +71,16 @@ impl AgentToken {
     /// SHA-256 of the 64 characters, as the early state keeps it.
     pub fn sha256(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_bytes()).into()
+    }
+
+    /// SHA-256 of the text that operators present to this node's guardian: D = HMAC-SHA256 of a label under this token, in
+    /// hex. Who knows the token makes D from it; who knows D cannot make the token.
+    pub fn operator_sha256(&self) -> [u8; 32] {
+        let mut hmac =
+            Hmac::<Sha256>::new_from_slice(self.0.as_bytes()).expect("HMAC takes a key of any length");
+        hmac.update(OPERATOR_LABEL);
+        let text = Zeroizing::new(hex(&hmac.finalize().into_bytes()));
+        Sha256::digest(text.as_bytes()).into()
     }
 
     /// Whether a caller presented this token, in constant time.

@@ -35,6 +35,10 @@ pub fn render(status: &Status) -> String {
     if let Some(unlock) = &status.unlock {
         render_unlock(&mut shown, unlock);
     }
+    if let Some(held) = &status.held {
+        let only = if held.writable { "" } else { "; gives them out, takes none until the volume is open" };
+        line(&mut shown, "keeps", &format!("{} secrets of {} others{only}", held.secrets, held.owners));
+    }
     for alarm in &status.alarms {
         line(&mut shown, "ALARM", &printable(alarm, WORDS));
     }
@@ -179,6 +183,7 @@ mod tests {
             }),
             peers_revision: 0,
             custody: None,
+            held: None,
             alarms: vec!["early state was edited".into()],
             services: [(
                 "rqlite".to_owned(),
