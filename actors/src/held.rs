@@ -1,32 +1,25 @@
 //! What the node's guardian keeps for others, on the agent's side: given out from the header before the volume is open,
-//! changed through the header's one writer once it is. Owns what is in memory of it and what may be done when; the socket
-//! that the guardian asks at is `held/socket.rs`.
+//! changed through the header's one writer once it is. Owns what is in memory of it and what may be done when; its
+//! requests are `held/requests.rs`, the socket is `held/socket.rs`.
 //!
-//! What is kept is replaced in memory when the header has it, and whoever reads never waits for a write.
+//! What is kept is replaced in memory when the header has it, and whoever reads never waits for a write. Whoever changes
+//! something while the header is written goes into the next write together with all others who came meanwhile.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use orama_protocol::Redacted;
 use orama_protocol::agent::HeldStatus;
-use orama_protocol::guardian::SecretEntry;
-use orama_protocol::guardian_store::{StoreRequest, StoreResponse};
 use orama_volume::vault::{Vault, VaultError};
-use orama_volume::{
-    DataVolume, Held, HeldIdentity, HoldError, MacKey, MacMismatch, ProbeError, WriteStateError,
-};
-use zeroize::Zeroizing;
+use orama_volume::{DataVolume, Held, HoldError, MacKey, MacMismatch, ProbeError, WriteStateError};
+use tokio::sync::oneshot;
 
 use crate::custody::{Record, RecordProblem};
 use crate::describe;
 use crate::ports::Console;
 use crate::registry::Registry;
 use crate::supervise::lock;
-use crate::wg::GetWireguard;
 
+mod requests;
 pub mod socket;
 
 /// Why nothing can be changed before the volume is open.
@@ -45,6 +38,16 @@ struct Inner {
     registry: Registry,
     console: Arc<dyn Console>,
     memory: Mutex<Memory>,
+    /// Changes that wait for the next write: at most as many as the socket has places, and the agent's own.
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+/// Says whether there is something to write.
+type Edit = Box<dyn FnOnce(&mut Held) -> Result<bool, HoldError> + Send>;
+
+struct Waiting {
+    edit: Edit,
+    answer: oneshot::Sender<Result<bool, HeldProblem>>,
 }
 
 #[derive(Default)]
@@ -76,13 +79,16 @@ enum HeldProblem {
     #[error("{0}")]
     Edited(#[source] MacMismatch),
     #[error("writing the header")]
-    Write(#[source] WriteStateError),
+    Write(#[source] Arc<WriteStateError>),
     #[error("the header's record")]
     Record(#[source] RecordProblem),
     #[error("reading the agent's files in the volume")]
     Files(#[source] VaultError),
     #[error("a blocking volume call panicked")]
     Panicked,
+    /// The one who wrote for all said why.
+    #[error("the header was not written")]
+    NotWritten,
 }
 
 impl HeldShares {
@@ -92,7 +98,14 @@ impl HeldShares {
         registry: Registry,
         console: Arc<dyn Console>,
     ) -> Self {
-        Self(Arc::new(Inner { volume, record, registry, console, memory: Mutex::default() }))
+        Self(Arc::new(Inner {
+            volume,
+            record,
+            registry,
+            console,
+            memory: Mutex::default(),
+            waiting: Mutex::default(),
+        }))
     }
 
     /// Follows the volume for as long as the agent lives: what was read before it was open is not believed after, and the
@@ -117,113 +130,6 @@ impl HeldShares {
             }
             self.publish();
         }
-    }
-
-    /// Answers one request of the guardian.
-    pub async fn answer(&self, request: StoreRequest) -> StoreResponse {
-        let answer = match request {
-            StoreRequest::Hello {} => self.hello().await,
-            StoreRequest::Get { identity, name } => match parse_identity(&identity) {
-                Some(identity) => self.get(identity, name).await,
-                None => Ok(bad("identity")),
-            },
-            StoreRequest::List { identity } => match parse_identity(&identity) {
-                Some(identity) => self.list(identity).await,
-                None => Ok(bad("identity")),
-            },
-            StoreRequest::Put { identity, name, version, share, now_ns } => {
-                match (parse_identity(&identity), decoded(&share)) {
-                    (Some(identity), Some(share)) => {
-                        let put = move |held: &mut Held| {
-                            held.put(&identity, &name, version, share, now_ns).map(|()| true)
-                        };
-                        self.change(put).await.map(|_| StoreResponse::Done {})
-                    }
-                    (None, _) => Ok(bad("identity")),
-                    (Some(_), None) => Ok(bad("share")),
-                }
-            }
-            StoreRequest::Delete { identity, name } => match parse_identity(&identity) {
-                Some(identity) => {
-                    let deleted = self.change(move |held| Ok(held.delete(&identity, &name))).await;
-                    deleted.map(|was| if was { StoreResponse::Done {} } else { StoreResponse::NoSecret {} })
-                }
-                None => Ok(bad("identity")),
-            },
-            StoreRequest::Forget { identity } => match parse_identity(&identity) {
-                Some(identity) => {
-                    self.change(move |held| Ok(held.forget(&identity))).await.map(|_| StoreResponse::Done {})
-                }
-                None => Ok(bad("identity")),
-            },
-            StoreRequest::Facts {} => {
-                let facts = |held: Option<&Held>| encoded(held.map_or(&[][..], Held::facts));
-                self.read(facts).await.map(|facts| StoreResponse::Facts { facts })
-            }
-            StoreRequest::SetFacts { facts } => match decoded(&facts) {
-                Some(facts) => {
-                    let set = move |held: &mut Held| match *held.facts() == **facts {
-                        true => Ok(false),
-                        false => held.set_facts(facts).map(|()| true),
-                    };
-                    self.change(set).await.map(|_| StoreResponse::Done {})
-                }
-                None => Ok(bad("facts")),
-            },
-            StoreRequest::Endpoint { wg_ip } => {
-                Ok(StoreResponse::Endpoint { endpoint: self.endpoint(wg_ip).await })
-            }
-        };
-        answer.unwrap_or_else(refused)
-    }
-
-    async fn hello(&self) -> Result<StoreResponse, HeldProblem> {
-        let operator =
-            self.read(|held| held.and_then(Held::operator_sha256).map(|digest| hex(digest))).await?;
-        let first = !std::mem::replace(&mut lock(&self.0.memory).greeted, true);
-        self.publish();
-        if let (true, false, Some(status)) = (first, self.is_open(), self.0.registry.facts.held()) {
-            self.0.console.line(&format!(
-                "guardian serves {} secrets of {} nodes before the volume is open",
-                status.secrets, status.owners
-            ));
-        }
-        Ok(StoreResponse::Hello { operator_sha256: operator, writable: self.is_open() })
-    }
-
-    async fn get(&self, identity: HeldIdentity, name: String) -> Result<StoreResponse, HeldProblem> {
-        self.read(|held| match held.and_then(|held| held.secret(&identity, &name)) {
-            Some(secret) => StoreResponse::Secret {
-                share: encoded(&secret.share),
-                version: secret.version,
-                created_ns: secret.created_ns,
-                updated_ns: secret.updated_ns,
-            },
-            None => StoreResponse::NoSecret {},
-        })
-        .await
-    }
-
-    async fn list(&self, identity: HeldIdentity) -> Result<StoreResponse, HeldProblem> {
-        self.read(|held| {
-            let secrets = held.into_iter().flat_map(|held| held.secrets_of(&identity));
-            let entry = |(name, secret): (&str, &orama_volume::HeldSecret)| SecretEntry {
-                name: name.to_owned(),
-                version: secret.version,
-                size: secret.share.len() as u64,
-                created_ns: secret.created_ns.into(),
-                updated_ns: secret.updated_ns.into(),
-            };
-            StoreResponse::Secrets { secrets: secrets.map(entry).collect() }
-        })
-        .await
-    }
-
-    async fn endpoint(&self, wg_ip: Ipv4Addr) -> Option<SocketAddr> {
-        let status = self.0.registry.wg.ask(GetWireguard).await.ok()?.ok()?;
-        let address = format!("{wg_ip}/32");
-        let peer = status.peers.into_iter().find(|peer| peer.allowed_ips.contains(&address))?;
-        peer.endpoint?.parse().ok()
     }
 
     fn is_open(&self) -> bool {
@@ -259,24 +165,65 @@ impl HeldShares {
         if !self.is_open() {
             return Err(HeldProblem::Locked);
         }
+        let (answer, answered) = oneshot::channel();
+        lock(&self.0.waiting).push(Waiting { edit: Box::new(edit), answer });
         let this = self.clone();
-        let changed = self.0.record.with_key(move |volume, uuid, mac_key| {
-            let mut held = match this.genuine(volume, mac_key)? {
-                Some(held) => held.duplicate(),
-                None => Held::empty(uuid),
-            };
-            if !edit(&mut held).map_err(HeldProblem::Hold)? {
-                return Ok(false);
-            }
-            let written = volume.write_held(&held, mac_key).map_err(HeldProblem::Write);
-            // After a failure only the disk knows what it has.
-            let kept = written.is_ok().then(|| Kept { held: Some(Arc::new(held)), genuine: true });
-            this.keep(kept);
-            written.map(|()| true)
+        let turn = self.0.record.with_key(move |volume, uuid, mac_key| {
+            let waiting = std::mem::take(&mut *lock(&this.0.waiting));
+            this.write_all(waiting, volume, uuid, mac_key)
         });
-        let changed = changed.await.map_err(HeldProblem::Record)??;
+        match turn.await {
+            Ok(written) => written?,
+            Err(problem) => {
+                // Nobody writes for those who wait behind this one: they are told by the loss of their answer.
+                lock(&self.0.waiting).clear();
+                return Err(HeldProblem::Record(problem));
+            }
+        }
+        let changed = answered.await.unwrap_or(Err(HeldProblem::NotWritten))?;
         self.publish();
         Ok(changed)
+    }
+
+    /// One write for all changes that wait. Called by the header's one writer only.
+    fn write_all(
+        &self,
+        waiting: Vec<Waiting>,
+        volume: &dyn DataVolume,
+        uuid: [u8; 16],
+        mac_key: &MacKey,
+    ) -> Result<(), HeldProblem> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let mut held = match self.genuine(volume, mac_key)? {
+            Some(held) => held.duplicate(),
+            None => Held::empty(uuid),
+        };
+        let mut done = Vec::with_capacity(waiting.len());
+        let mut changed = false;
+        for Waiting { edit, answer } in waiting {
+            let result = edit(&mut held);
+            changed |= matches!(result, Ok(true));
+            done.push((result, answer));
+        }
+        let written = match changed {
+            true => volume.write_held(&held, mac_key).map_err(Arc::new),
+            false => Ok(()),
+        };
+        if changed {
+            // After a failure only the disk knows what it has.
+            self.keep(written.is_ok().then(|| Kept { held: Some(Arc::new(held)), genuine: true }));
+        }
+        for (result, answer) in done {
+            let result = match (result, &written) {
+                (Ok(true), Err(source)) => Err(HeldProblem::Write(Arc::clone(source))),
+                (result, _) => result.map_err(HeldProblem::Hold),
+            };
+            // Whoever asked may be gone.
+            let _ = answer.send(result);
+        }
+        Ok(())
     }
 
     /// What is held, its MAC checked. Called by the header's one writer only.
@@ -328,53 +275,4 @@ impl HeldShares {
             writable: self.is_open(),
         });
     }
-}
-
-fn bad(field: &str) -> StoreResponse {
-    StoreResponse::Error { error: format!("{field} is malformed") }
-}
-
-fn refused(problem: HeldProblem) -> StoreResponse {
-    let why = problem.to_string();
-    match problem {
-        HeldProblem::Locked => StoreResponse::Locked { why },
-        HeldProblem::Hold(HoldError::Version { stored, .. }) => StoreResponse::Version { stored },
-        HeldProblem::Hold(HoldError::TooMany | HoldError::Full { .. } | HoldError::Facts { .. }) => {
-            StoreResponse::Full { why }
-        }
-        HeldProblem::Hold(HoldError::Name | HoldError::Empty) => StoreResponse::Error { error: why },
-        HeldProblem::Read(_)
-        | HeldProblem::Edited(_)
-        | HeldProblem::Write(_)
-        | HeldProblem::Record(_)
-        | HeldProblem::Files(_)
-        | HeldProblem::Panicked => {
-            tracing::error!("what is held for others: {}", describe(&problem));
-            StoreResponse::Error { error: why }
-        }
-    }
-}
-
-fn parse_identity(text: &str) -> Option<HeldIdentity> {
-    let mut identity = [0; 32];
-    let lowercase = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if text.len() != 64 || !lowercase {
-        return None;
-    }
-    for (byte, pair) in identity.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(identity)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn encoded(bytes: &[u8]) -> Redacted {
-    Redacted::new(STANDARD.encode(bytes))
-}
-
-fn decoded(text: &Redacted) -> Option<Zeroizing<Vec<u8>>> {
-    STANDARD.decode(text.expose()).map(Zeroizing::new).ok()
 }

@@ -15,8 +15,8 @@ use zeroize::Zeroizing;
 
 use super::HeldShares;
 
-/// Connections served at a time: the guardian has two threads for its store, and a third is asked for nothing.
-const CONNECTIONS_MAX: usize = 4;
+/// Connections served at a time: the guardian has as many threads for its store.
+const CONNECTIONS_MAX: usize = 8;
 /// How long a request may take to arrive, and an answer to be taken. Between them the header may be written.
 const TALK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted: out of descriptors, for example.

@@ -163,16 +163,27 @@ struct House {
 }
 
 fn house(plans: Vec<ServicePlan>, programs: &[(&'static str, &[&'static str])]) -> House {
+    house_in(BootPhase::StartingServices, true, plans, programs)
+}
+
+fn house_in(
+    phase: BootPhase,
+    volume_ready: bool,
+    plans: Vec<ServicePlan>,
+    programs: &[(&'static str, &[&'static str])],
+) -> House {
     let registry = Registry::default();
     let facts = &registry.facts;
     facts.set_identity(Identity { node_id: "node-10.0.0.4".into(), wg_ip: Ipv4Addr::LOCALHOST });
-    facts.set_phase(BootPhase::StartingServices, "");
-    facts.set_volume_ready(true);
+    facts.set_phase(phase, "");
+    facts.set_volume_ready(volume_ready);
     let logs = tempfile::tempdir().unwrap();
     let walls = Arc::<TestBox>::default();
     let programs = programs.iter().map(|(name, program)| (*name, program.to_vec())).collect();
     let programs = Programs(programs, Arc::clone(&walls));
-    let launch = LaunchThread::start(Arc::new(programs), logs.path()).unwrap();
+    let (early, facts) = (logs.path().join("early"), registry.facts.clone());
+    let places = log::Logs::with_early(logs.path(), &early, move || facts.node().volume_ready);
+    let launch = LaunchThread::start_with(Arc::new(programs), places).unwrap();
     registry.facts.refusals().open(&[], launch.logs().clone());
     let refused = vec![RefusedService { name: "coredns".into(), reason: "line 3: no such key".into() }];
     let roster = Arc::new(Roster { plans: plans.into_iter().map(Arc::new).collect(), refused });
@@ -359,6 +370,9 @@ async fn orders_are_refused_by_name() {
     assert!(matches!(locked, Err(OrderError::NotNow { .. })));
     assert!(matches!(house.tail("olric", 5).await, Err(TailError::Locked)));
 }
+
+#[path = "early_tests.rs"]
+mod early;
 
 #[path = "box_tests.rs"]
 mod boxes;

@@ -32,8 +32,8 @@ const STOP_TIMEOUT_SECONDS: u64 = 5;
 const CONNECTIONS_MAX: usize = 256;
 /// Connections waiting to be taken.
 const QUEUE_MAX: u32 = 128;
-/// Threads for the store, which takes one request at a time anyway.
-const STORE_THREADS: usize = 2;
+/// Threads for the store. Files take one request at a time anyway; an agent puts all that arrive together into one write.
+const STORE_THREADS: usize = 8;
 
 /// Why a guardian did not start.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,6 @@ use crate::guardian::SecretEntry;
 
 /// Longest line either side takes, bytes: the largest share that fits, in base64, or a list of a thousand entries.
 pub const LINE_LIMIT_BYTES: usize = 384 * 1024;
-/// Everything that a node keeps for others, in the form of the header record, bytes.
-pub const HELD_LIMIT_BYTES: usize = 192 * 1024;
 /// Largest note of the guardian's own, bytes.
 pub const FACTS_LIMIT_BYTES: usize = 64 * 1024;
 
