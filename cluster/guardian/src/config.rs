@@ -2,12 +2,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use orama_protocol::GUARDIAN_PORT;
 use orama_protocol::guardian::RATE_LIMIT;
 use serde::Deserialize;
 
 use crate::clock::Clock;
+use crate::names::Identity;
+use crate::release::Rules;
 
 /// A complete configuration. [`Config::new`] has everything but the address and the directory at its default.
 #[derive(Clone, Debug)]
@@ -20,8 +23,21 @@ pub struct Config {
     pub store: StorePlace,
     /// Requests that one client address may make in 60 s.
     pub requests_per_minute: u32,
+    pub rules: Rules,
+    /// SHA-256 of the token that operators present, lowercase hex; none: on a node the agent has it, elsewhere nobody
+    /// may ask.
+    pub operator_sha256: Option<String>,
+    /// Control socket of the owner of this host's WireGuard interface, which knows where peers are.
+    pub mesh_control: Option<PathBuf>,
     pub clock: Clock,
 }
+
+/// How long an owner may be silent before it is absent.
+pub const WINDOW_DEFAULT: Duration = Duration::from_secs(15 * 60);
+/// How long shares are held down.
+pub const HOLD_DOWN_DEFAULT: Duration = Duration::from_secs(10 * 60);
+/// Longest of both.
+const SPAN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where the secrets are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +57,19 @@ pub struct FileConfig {
     pub data: Option<PathBuf>,
     pub agent: Option<PathBuf>,
     pub requests_per_minute: Option<u32>,
+    pub window: Option<String>,
+    pub hold_down: Option<String>,
+    pub operator_token_sha256: Option<String>,
+    pub mesh_control: Option<PathBuf>,
+}
+
+/// What a command line may say besides address and store.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    pub window: Option<String>,
+    pub hold_down: Option<String>,
+    pub operator_token_sha256: Option<String>,
+    pub mesh_control: Option<PathBuf>,
 }
 
 /// Why a configuration cannot be used.
@@ -58,6 +87,10 @@ pub enum ConfigError {
     TwoStores,
     #[error("requests_per_minute must be at least 1")]
     NoRequests,
+    #[error("{0} `{1}` is not a time such as 15m, 90s or 2h, of at most a week; 0s is none")]
+    Span(&'static str, String),
+    #[error("operator_token_sha256 must be 64 lowercase hex characters: the SHA-256 of the operators' token")]
+    OperatorToken,
 }
 
 impl FileConfig {
@@ -71,6 +104,7 @@ impl FileConfig {
         listen: Option<String>,
         listen_anywhere: bool,
         place: Option<StorePlace>,
+        more: Overrides,
     ) -> Result<Config, ConfigError> {
         let listen = listen.or(self.listen).ok_or(ConfigError::NoListen)?;
         let store = match (place, self.data, self.agent) {
@@ -88,6 +122,18 @@ impl FileConfig {
         if config.requests_per_minute == 0 {
             return Err(ConfigError::NoRequests);
         }
+        let Overrides { window, hold_down, operator_token_sha256, mesh_control } = more;
+        if let Some(text) = window.or(self.window) {
+            config.rules.window = span("window", &text)?;
+        }
+        if let Some(text) = hold_down.or(self.hold_down) {
+            config.rules.hold_down = span("hold_down", &text)?;
+        }
+        config.mesh_control = mesh_control.or(self.mesh_control);
+        config.operator_sha256 = operator_token_sha256.or(self.operator_token_sha256);
+        if config.operator_sha256.as_ref().is_some_and(|digest| Identity::parse(digest).is_none()) {
+            return Err(ConfigError::OperatorToken);
+        }
         Ok(config)
     }
 }
@@ -100,9 +146,28 @@ impl Config {
             listen_anywhere: false,
             store: StorePlace::Files(data.into()),
             requests_per_minute: RATE_LIMIT,
+            rules: Rules { window: WINDOW_DEFAULT, hold_down: HOLD_DOWN_DEFAULT },
+            operator_sha256: None,
+            mesh_control: None,
             clock: Clock::system(),
         }
     }
+}
+
+/// A number and its unit: s, m or h.
+fn span(what: &'static str, text: &str) -> Result<Duration, ConfigError> {
+    let bad = || ConfigError::Span(what, text.to_owned());
+    let unit = text.chars().last().ok_or_else(bad)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        _ => return Err(bad()),
+    };
+    let number = &text[..text.len() - 1];
+    let plain = number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|_| plain).ok_or_else(bad)?;
+    number.checked_mul(seconds).map(Duration::from_secs).filter(|span| *span <= SPAN_MAX).ok_or_else(bad)
 }
 
 /// `10.0.0.11:7500`, or `10.0.0.11` with the default port.
@@ -118,25 +183,36 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_file() {
         let file = "listen = '10.0.0.11:7501'\ndata = '/a'\nrequests_per_minute = 7";
-        let config = FileConfig::parse(file).unwrap().complete(None, false, None).unwrap();
+        let config =
+            FileConfig::parse(file).unwrap().complete(None, false, None, Overrides::default()).unwrap();
         assert_eq!(config.listen, "10.0.0.11:7501".parse().unwrap());
         assert_eq!((config.store, config.requests_per_minute), (StorePlace::Files("/a".into()), 7));
         assert!(!config.listen_anywhere);
 
         let file = FileConfig::parse(file).unwrap();
-        let config =
-            file.complete(Some("10.0.0.12".into()), true, Some(StorePlace::Files("/b".into()))).unwrap();
+        let config = file
+            .complete(
+                Some("10.0.0.12".into()),
+                true,
+                Some(StorePlace::Files("/b".into())),
+                Overrides::default(),
+            )
+            .unwrap();
         assert_eq!(config.listen, "10.0.0.12:7500".parse().unwrap());
         assert_eq!(config.store, StorePlace::Files("/b".into()));
         assert!(config.listen_anywhere);
 
         let file = FileConfig::parse("listen = '10.0.0.11'\nagent = '/run/a'").unwrap();
-        assert_eq!(file.complete(None, false, None).unwrap().store, StorePlace::Agent("/run/a".into()));
+        assert_eq!(
+            file.complete(None, false, None, Overrides::default()).unwrap().store,
+            StorePlace::Agent("/run/a".into())
+        );
     }
 
     #[test]
     fn what_is_missing_or_wrong_is_named() {
-        let complete = |file: &str| FileConfig::parse(file)?.complete(None, false, None);
+        let complete =
+            |file: &str| FileConfig::parse(file)?.complete(None, false, None, Overrides::default());
         assert!(matches!(complete("data = '/a'"), Err(ConfigError::NoListen)));
         assert!(matches!(complete("listen = '10.0.0.1'"), Err(ConfigError::NoData)));
         let listen = complete("listen = 'guardian'\ndata = '/a'");
@@ -146,5 +222,25 @@ mod tests {
         let none = complete("listen = '10.0.0.1'\ndata = '/a'\nrequests_per_minute = 0");
         assert!(matches!(none, Err(ConfigError::NoRequests)));
         assert!(matches!(FileConfig::parse("lisden = '10.0.0.1'"), Err(ConfigError::Toml(_))));
+    }
+    #[test]
+    fn times_and_the_operators_token_are_checked() {
+        let complete = |file: &str, more: Overrides| {
+            let file = format!("listen = '10.0.0.1'\ndata = '/a'\n{file}");
+            FileConfig::parse(&file)?.complete(None, false, None, more)
+        };
+        let config = complete("window = '0s'\nhold_down = '90s'", Overrides::default()).unwrap();
+        assert_eq!(config.rules, Rules { window: Duration::ZERO, hold_down: Duration::from_secs(90) });
+        let more = Overrides { hold_down: Some("2h".into()), ..Overrides::default() };
+        let config = complete("hold_down = '90s'", more).unwrap();
+        assert_eq!(config.rules, Rules { window: WINDOW_DEFAULT, hold_down: Duration::from_secs(7200) });
+        for bad in ["", "s", "15", "+5m", "1 m", "-1s", "169h", "99999999999999999999h", "5d", "5µ"] {
+            let result = complete(&format!("window = '{bad}'"), Overrides::default());
+            assert!(matches!(result, Err(ConfigError::Span("window", _))), "{bad}");
+        }
+        let digest =
+            |text: &str| complete(&format!("operator_token_sha256 = '{text}'"), Overrides::default());
+        assert_eq!(digest(&"0a".repeat(32)).unwrap().operator_sha256, Some("0a".repeat(32)));
+        assert!(matches!(digest("secret"), Err(ConfigError::OperatorToken)));
     }
 }

@@ -3,8 +3,10 @@
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
 use orama_protocol::ErrorBody;
+use orama_protocol::guardian::REVOKED;
 
 use crate::auth::{SessionError, TokenError};
+use crate::release::{ApproveError, DecideError, FetchError, HeldDown};
 use crate::store::{DeleteError, ListError, PutError, ReadError};
 
 /// A failed request. The text goes to the client: it names what was wrong, never a path or a secret.
@@ -21,6 +23,10 @@ pub(crate) enum ApiError {
     #[error("more than {limit} requests in 60 s, try again in {seconds} s")]
     TooManyRequests { limit: u32, seconds: u64 },
     #[error("{0}")]
+    HeldDown(HeldDown),
+    #[error("{0}")]
+    Conflict(String),
+    #[error("{0}")]
     Internal(String),
 }
 
@@ -31,7 +37,8 @@ impl ResponseError for ApiError {
             ApiError::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             ApiError::NotFound(_) => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            ApiError::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::TooManyRequests { .. } | ApiError::HeldDown(_) => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::Conflict(_) => StatusCode::CONFLICT,
             ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -45,9 +52,13 @@ impl ResponseError for ApiError {
             ApiError::TooManyRequests { seconds, .. } => {
                 response.insert_header(("Retry-After", seconds.to_string()));
             }
+            ApiError::HeldDown(held) => {
+                response.insert_header(("Retry-After", held.seconds.to_string()));
+            }
             ApiError::BadRequest(_)
             | ApiError::Unauthorized(_)
             | ApiError::NotFound(_)
+            | ApiError::Conflict(_)
             | ApiError::Internal(_) => {}
         }
         response.json(ErrorBody { error: self.to_string() })
@@ -107,6 +118,25 @@ impl From<ReadError> for ApiError {
         match error {
             ReadError::None => ApiError::NotFound("no such secret"),
             ReadError::Damaged(_) | ReadError::Io(_) | ReadError::Agent(_) => internal(error),
+        }
+    }
+}
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Read(error) => error.into(),
+            FetchError::Held(held) => ApiError::HeldDown(held),
+            FetchError::Revoked => ApiError::Unauthorized(REVOKED.into()),
+        }
+    }
+}
+
+impl From<DecideError> for ApiError {
+    fn from(error: DecideError) -> Self {
+        match &error {
+            DecideError::Approve(ApproveError::NoOwner) => ApiError::NotFound("no such owner has keys here"),
+            DecideError::Approve(_) | DecideError::Revoke(_) => ApiError::Conflict(error.to_string()),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-use vault_guardian::{FileConfig, StorePlace, serve};
+use vault_guardian::{FileConfig, Overrides, StorePlace, serve};
 
 /// Largest configuration file, bytes.
 const CONFIG_LIMIT_BYTES: u64 = 64 * 1024;
@@ -38,24 +38,43 @@ Configuration file (TOML; the command line wins):
   listen = \"10.0.0.11:7500\"
   data = \"/var/lib/vault-guardian\"
   listen_anywhere = false
-  requests_per_minute = 120      # per client address")]
-    Serve {
-        /// Address to listen on; the port defaults to 7500
-        #[arg(long, value_name = "ADDRESS[:PORT]")]
-        listen: Option<String>,
-        /// Directory of the secrets; made if missing, closed to other users
-        #[arg(long, value_name = "DIR")]
-        data: Option<PathBuf>,
-        /// On an OramaOS node: the socket of its agent, which keeps the secrets instead of a directory
-        #[arg(long, value_name = "SOCKET", conflicts_with = "data")]
-        agent: Option<PathBuf>,
-        /// TOML file with the same settings
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Allow 0.0.0.0 and ::, which expose the secrets' API to every network
-        #[arg(long)]
-        listen_anywhere: bool,
-    },
+  requests_per_minute = 120      # per client address
+  window = \"15m\"                 # a silent owner is absent after this
+  hold_down = \"10m\"              # shares of an absent or moved owner wait so long; 0s: never
+  operator_token_sha256 = \"...\"  # who may approve and revoke
+  mesh_control = \"/run/mesh.sock\" # tells the public addresses behind WireGuard")]
+    Serve(Box<Serve>),
+}
+
+#[derive(clap::Args)]
+struct Serve {
+    /// Address to listen on; the port defaults to 7500
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    listen: Option<String>,
+    /// Directory of the secrets; made if missing, closed to other users
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// On an OramaOS node: the socket of its agent, which keeps the secrets instead of a directory
+    #[arg(long, value_name = "SOCKET", conflicts_with = "data")]
+    agent: Option<PathBuf>,
+    /// TOML file with the same settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Allow 0.0.0.0 and ::, which expose the secrets' API to every network
+    #[arg(long)]
+    listen_anywhere: bool,
+    /// How long an owner of disk keys may be silent before it is absent, such as 15m
+    #[arg(long, value_name = "TIME")]
+    window: Option<String>,
+    /// How long shares of disk keys wait when their owner was absent or asks from a new address, such as 10m
+    #[arg(long, value_name = "TIME")]
+    hold_down: Option<String>,
+    /// SHA-256, in hex, of the token with which operators see, approve and revoke what is held down
+    #[arg(long, value_name = "HEX")]
+    operator_token_sha256: Option<String>,
+    /// Control socket of the owner of the WireGuard interface, such as that of `orama mesh serve`
+    #[arg(long, value_name = "SOCKET", conflicts_with = "agent")]
+    mesh_control: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -66,9 +85,8 @@ fn main() -> ExitCode {
         .with_ansi(false)
         .with_target(false)
         .init();
-    let Command::Serve { listen, data, agent, config, listen_anywhere } = Arguments::parse().command;
-    let place = data.map(StorePlace::Files).or(agent.map(StorePlace::Agent));
-    match run(listen, place, config, listen_anywhere) {
+    let Command::Serve(arguments) = Arguments::parse().command;
+    match run(*arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let mut text = error.to_string();
@@ -83,17 +101,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(
-    listen: Option<String>,
-    place: Option<StorePlace>,
-    config: Option<PathBuf>,
-    listen_anywhere: bool,
-) -> Result<(), Box<dyn Error>> {
+fn run(arguments: Serve) -> Result<(), Box<dyn Error>> {
+    let Serve { listen, data, agent, config, listen_anywhere, .. } = arguments;
+    let place = data.map(StorePlace::Files).or(agent.map(StorePlace::Agent));
+    let more = Overrides {
+        window: arguments.window,
+        hold_down: arguments.hold_down,
+        operator_token_sha256: arguments.operator_token_sha256,
+        mesh_control: arguments.mesh_control,
+    };
     let file = match config {
         Some(path) => FileConfig::parse(&read_config(&path)?)?,
         None => FileConfig::default(),
     };
-    let config = file.complete(listen, listen_anywhere, place)?;
+    let config = file.complete(listen, listen_anywhere, place, more)?;
     let kept = match &config.store {
         StorePlace::Files(data) => format!("in {}", data.display()),
         StorePlace::Agent(socket) => format!("by the agent at {}", socket.display()),

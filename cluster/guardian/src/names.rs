@@ -2,13 +2,19 @@
 //! value of these types is safe in a path.
 
 use orama_protocol::guardian::NAME_LIMIT;
+use sha2::{Digest as _, Sha256};
 
+/// What the digest of an owner begins with, so that it is no digest of anything else.
+const OWNER_CONTEXT: &str = "orama guardian owner v1\n";
+
+/// How the names of shares of disk keys begin.
+const DISK_KEY: &str = "luks-";
 /// Length of an identity, characters.
 pub(crate) const IDENTITY_LENGTH: usize = 64;
 
 /// Whose secrets: 64 lowercase hex characters. Knowing an identity is what opens a session, so it is never
 /// printed in full: no Debug, no Display; [`Identity::short`] is for logs.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity(String);
 
 impl Identity {
@@ -20,6 +26,12 @@ impl Identity {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What operators know the owner by: it opens nothing. Lowercase hex.
+    pub fn digest(&self) -> String {
+        let digest = Sha256::new().chain_update(OWNER_CONTEXT).chain_update(&self.0).finalize();
+        crate::auth::hex(&digest)
     }
 
     /// The first 8 characters: enough to tell nodes apart in a log.
@@ -41,6 +53,18 @@ impl SecretName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The volume and the generation, when this is the name of a share of a disk key: `luks-<32 hex>-g<number>`.
+    pub fn generation(&self) -> Option<(&str, u64)> {
+        let (volume, generation) = self.0.strip_prefix(DISK_KEY)?.split_once("-g")?;
+        let plain = generation.len() <= 20 && generation.bytes().all(|byte| byte.is_ascii_digit());
+        generation.parse().ok().filter(|_| plain).map(|generation| (volume, generation))
+    }
+
+    /// Whether a disk opens with it, so that its release is watched over.
+    pub fn is_of_disk_key(&self) -> bool {
+        self.0.starts_with(DISK_KEY)
     }
 }
 

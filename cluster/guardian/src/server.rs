@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use actix_web::body::BoxBody;
@@ -20,6 +20,7 @@ use crate::clock::{Clock, nanoseconds};
 use crate::config::{Config, StorePlace};
 use crate::error::ApiError;
 use crate::rate::RateLimiter;
+use crate::release::{Places, RestoreError, TICK, Watch};
 use crate::store::{AgentStore, FileStore, OpenStoreError, Store};
 
 /// How long a request's head may take to arrive.
@@ -42,6 +43,10 @@ pub enum ServeError {
     Anywhere(SocketAddr),
     #[error("cannot open the store")]
     Store(#[from] OpenStoreError),
+    #[error(
+        "cannot tell whose keys are watched over; without the note, every absent owner would count as present again"
+    )]
+    Facts(#[from] RestoreError),
     #[error("the kernel gave no random bytes for the session secret")]
     Random(#[source] getrandom::Error),
     #[error("cannot listen on {0}")]
@@ -51,16 +56,31 @@ pub enum ServeError {
 /// Starts a guardian. Gives the address it listens on and the server: await it to run until it is stopped;
 /// its `handle()` stops it. Signals are the caller's. Needs a running actix or tokio runtime.
 pub fn serve(config: Config) -> Result<(SocketAddr, Server), ServeError> {
-    let Config { listen, listen_anywhere, store, requests_per_minute, clock } = config;
+    let Config {
+        listen,
+        listen_anywhere,
+        store,
+        requests_per_minute,
+        rules,
+        operator_sha256,
+        mesh_control,
+        clock,
+    } = config;
     if listen.ip().is_unspecified() && !listen_anywhere {
         return Err(ServeError::Anywhere(listen));
     }
-    let store: Arc<dyn Store> = match store {
-        StorePlace::Files(data) => Arc::new(FileStore::open(&data)?),
-        StorePlace::Agent(socket) => Arc::new(AgentStore::open(&socket)?),
+    let (store, places): (Arc<dyn Store>, _) = match (store, mesh_control) {
+        (StorePlace::Files(data), Some(control)) => {
+            (Arc::new(FileStore::open(&data)?), Places::mesh(control))
+        }
+        (StorePlace::Files(data), None) => (Arc::new(FileStore::open(&data)?), Places::Source),
+        (StorePlace::Agent(socket), _) => (Arc::new(AgentStore::open(&socket)?), Places::Agent),
     };
+    let watch = Arc::new(Watch::restore(rules, store.clone(), clock.clone(), places)?);
     let state = web::Data::new(State {
         store,
+        watch: watch.clone(),
+        operator_sha256,
         authority: Authority::new().map_err(ServeError::Random)?,
         clock: clock.clone(),
     });
@@ -87,7 +107,19 @@ pub fn serve(config: Config) -> Result<(SocketAddr, Server), ServeError> {
     .listen(listener)
     .map_err(bind_error)?
     .run();
+    tokio::spawn(watch_over(Arc::downgrade(&watch)));
     Ok((address, server))
+}
+
+/// Ends with the server, which owns what is watched over.
+async fn watch_over(watch: Weak<Watch>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let Some(watch) = watch.upgrade() else { return };
+        if tokio::task::spawn_blocking(move || watch.tick()).await.is_err() {
+            tracing::error!("watching over owners panicked");
+        }
+    }
 }
 
 /// What every request passes through.
