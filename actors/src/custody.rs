@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, SpawnHandle, WrapFuture};
 use orama_keyshare::lifecycle::{Action, Event, Lifecycle, Note};
 use orama_mesh::PrivateKey;
+use orama_protocol::guardian::PRESENCE_SECONDS;
 use orama_protocol::peers::{CustodyHolder, CustodyStatus, PeerList};
 use tokio::sync::Mutex;
 
@@ -26,12 +27,15 @@ mod peers;
 mod presence;
 mod record;
 mod set_peers;
+mod signs;
 
 use ask::Asker;
 use hand::{Hand, Owner};
 pub use peers::ListProblem;
 use presence::{Candidates, LastHeard};
 pub use record::{Record, RecordProblem};
+pub use signs::AnnounceReboot;
+use signs::Signs;
 
 /// Pause before a record that could not be read is read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -42,11 +46,14 @@ pub struct CustodySettings {
     pub guardian_port: u16,
     /// How often WireGuard is asked who is alive.
     pub look_every: Duration,
+    /// How often the holders of the key get a sign of life.
+    pub show_every: Duration,
 }
 
 impl CustodySettings {
     pub fn new(guardian_port: u16) -> Self {
-        Self { guardian_port, look_every: Duration::from_secs(15) }
+        let show_every = Duration::from_secs(PRESENCE_SECONDS);
+        Self { guardian_port, look_every: Duration::from_secs(15), show_every }
     }
 }
 
@@ -75,6 +82,7 @@ struct Open {
     alarm: Option<SpawnHandle>,
     gathering: Option<SpawnHandle>,
     why: Option<String>,
+    signs: Signs,
 }
 
 /// Takes the cluster as the gateway knows it; answered with the revision.
@@ -163,10 +171,12 @@ impl CustodyActor {
                         alarm: None,
                         gathering: None,
                         why: None,
+                        signs: Signs::default(),
                     });
                     actor.await_volume(false, context);
                     actor.look(context);
                     actor.feed(Event::Clock, context);
+                    actor.show_alive(context);
                     return;
                 }
                 Ok((Err(error), ..)) => error.to_string(),
@@ -376,5 +386,6 @@ impl Actor for CustodyActor {
                 actor.look(context);
             }
         });
+        context.run_interval(self.settings.show_every, |actor, context| actor.show_alive(context));
     }
 }

@@ -10,6 +10,7 @@ use orama_volume::{Probe, ProbeError};
 
 use super::machine::{Event, Exit, Found, Phase};
 use super::{BootActor, CLOSE_DOWN_TIMEOUT, Enrolled, Probed, mesh_state};
+use crate::custody::AnnounceReboot;
 use crate::describe;
 use crate::facts::{ApiToken, Identity, Scope};
 use crate::services::StopAll;
@@ -19,6 +20,8 @@ use crate::wg::BringUp;
 
 /// Pause before an actor that did not answer is asked again: its supervisor needs 50 ms to make it anew.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long the announcement of a reboot may hold it up.
+const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl BootActor {
     pub(super) fn probe(&self, context: &mut Context<Self>) {
@@ -125,7 +128,12 @@ impl BootActor {
     pub(super) fn close_down(&self, context: &mut Context<Self>) {
         let registry = self.registry.clone();
         let why = self.state.reason.clone();
+        let comes_back = self.state.exit == Some(Exit::Reboot);
         let close = async move {
+            if comes_back {
+                // So that the holders of the key give it back at once. Without them it takes longer; no more.
+                let _ = tokio::time::timeout(ANNOUNCE_TIMEOUT, registry.custody.ask(AnnounceReboot)).await;
+            }
             let orderly = async {
                 until_answered(|| registry.services.ask(StopAll { why: why.clone() })).await;
                 until_answered(|| registry.unlock.ask(Close)).await

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use orama_keyshare::collector::{Collector, Refusal};
 use orama_keyshare::lifecycle::{Answer, Custody, Guardian};
 use orama_keyshare::{VolumeKey, secret_name};
+use orama_protocol::guardian::Presence;
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
@@ -59,6 +60,12 @@ impl Asker {
         self.client.get(guardian.wg_ip, &secret_name(self.volume, generation)).await
     }
 
+    /// Tells a guardian that its owner is there or goes down for a while. False when it does not know of such things.
+    pub async fn show(&self, guardian: &Guardian, presence: Presence) -> Result<bool, Refusal> {
+        let _turn = self.turns.acquire().await;
+        self.client.show(guardian.wg_ip, presence).await
+    }
+
     /// Deletes what the custody calls obsolete.
     pub async fn sweep(&self, guardian: &Guardian, custody: &Custody) -> Answer {
         let _turn = self.turns.acquire().await;
@@ -86,7 +93,7 @@ fn judged(guardian: &Guardian, what: &str, result: Result<(), Refusal>) -> Answe
         Ok(()) => Answer::Good,
         Err(Refusal::TimedOut | Refusal::Unreachable(_)) => Answer::Silent,
         Err(Refusal::NoShare) => Answer::Bad,
-        Err(Refusal::Refused(text) | Refusal::Malformed(text)) => {
+        Err(Refusal::Refused(text) | Refusal::HeldDown { text, .. } | Refusal::Malformed(text)) => {
             let text = orama_keyshare::printable(&text);
             tracing::warn!("{what} at {}: {text}", guardian.node_id);
             Answer::Bad

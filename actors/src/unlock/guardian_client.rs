@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use awc::error::{ConnectError, JsonPayloadError, PayloadError, SendRequestError};
 use awc::http::StatusCode;
+use awc::http::header::RETRY_AFTER;
 use awc::{ClientRequest, ClientResponse};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use orama_keyshare::collector::Refusal;
 use orama_protocol::guardian::{
-    Challenge, ChallengeRequest, PutSecret, SESSION_HEADER, Secret, SecretList, Session, SessionRequest,
+    Challenge, ChallengeRequest, HELD_DOWN, Presence, PutSecret, SESSION_HEADER, Secret, SecretList, Session, SessionRequest,
     Stored,
 };
 use orama_protocol::{ErrorBody, Redacted};
@@ -115,6 +116,22 @@ impl GuardianClient {
         .await
     }
 
+    /// Tells the guardian that the node is there or goes down for a while. False when it does not know of such things.
+    pub async fn show(&self, guardian: Ipv4Addr, presence: Presence) -> Result<bool, Refusal> {
+        in_time(async {
+            let (client, session) = self.session(guardian).await?;
+            let request = client.put(self.url(guardian, "presence"));
+            let mut response =
+                send_json(request.insert_header((SESSION_HEADER, session)), &presence).await?;
+            match response.status() {
+                status if status.is_success() => Ok(true),
+                StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
+                _ => Err(refused(&mut response).await),
+            }
+        })
+        .await
+    }
+
     /// A session, and a client that has the connection for the next request.
     async fn session(&self, guardian: Ipv4Addr) -> Result<(awc::Client, String), Refusal> {
         let client = ahead::client((guardian, self.port).into(), REQUESTS);
@@ -175,8 +192,12 @@ async fn answer_within<T: DeserializeOwned>(mut response: Response, limit: usize
 
 async fn refused(response: &mut Response) -> Refusal {
     let status = response.status();
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
     match response.json::<ErrorBody>().limit(ANSWER_LIMIT_BYTES).await {
-        Ok(body) => Refusal::Refused(body.error),
+        Ok(body) => match (seconds, body.error.strip_prefix(HELD_DOWN)) {
+            (Some(seconds), Some(text)) => Refusal::HeldDown { seconds, text: text.to_owned() },
+            _ => Refusal::Refused(body.error),
+        },
         Err(_) => Refusal::Refused(format!("status {}", status.as_u16())),
     }
 }

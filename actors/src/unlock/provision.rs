@@ -406,6 +406,7 @@ fn refusal_text(refusal: &Refusal) -> String {
     let text = match refusal {
         Refusal::NoShare => "says it has no such secret".to_owned(),
         Refusal::Refused(text) => format!("refused: {text}"),
+        Refusal::HeldDown { text, .. } => format!("holds shares down until {text}"),
         Refusal::Unreachable(text) => format!("unreachable: {text}"),
         Refusal::TimedOut => "timed out".to_owned(),
         Refusal::Malformed(text) => format!("gave a malformed answer: {text}"),

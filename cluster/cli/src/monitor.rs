@@ -1,5 +1,7 @@
 //! `orama monitor`: the fleet as the gateway sees it.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use orama_protocol::gateway::{CustodyReport, FleetReport, NodeReport};
 
@@ -12,7 +14,8 @@ const REPORT_PATH: &str = "/v1/fleet/report";
 
 #[derive(Subcommand)]
 pub enum MonitorCommand {
-    /// Prints one line per node, and who keeps its key; ends with 1 when a node is not healthy or would not open again.
+    /// Prints one line per node, and who keeps its key; ends with 1 when a node is not healthy or would
+    /// not open again, or when guardians raise an alarm.
     Report,
 }
 
@@ -27,6 +30,13 @@ pub fn report(gateway: &Gateway, output: &Output) -> Result<(), Failure> {
         .filter(|node| is_node(node) && !(node.reachable && node.healthy))
         .map(|node| printable(&node.node_id, 64))
         .collect();
+    if !report.alarms.is_empty() {
+        let nodes: BTreeSet<String> =
+            report.alarms.iter().map(|alarm| printable(&alarm.node_id, 64)).collect();
+        let what = format!("alarm about {}", nodes.into_iter().collect::<Vec<_>>().join(", "));
+        return Err(Failure::new(Exit::Failed, what)
+            .next("find out whether it was you; then `orama node approve ID` or `orama node revoke ID`"));
+    }
     let locked: Vec<String> = report
         .nodes
         .iter()
@@ -68,8 +78,10 @@ fn render(report: &FleetReport) -> String {
         let head = ["KEY OF", "KEPT BY", "GENERATION", "NEEDED", "ANSWER", "STATE", "WARNINGS"];
         format!("\n{}", table(&head, &keys))
     };
+    let alarms: String =
+        report.alarms.iter().map(|alarm| format!("ALARM: {}\n", printable(&alarm.text, 400))).collect();
     format!(
-        "{}{keys}\n{healthy} of {nodes} nodes healthy at {}",
+        "{alarms}{}{keys}\n{healthy} of {nodes} nodes healthy at {}",
         table(
             &["NODE", "WG IP", "PUBLIC IP", "REACHABLE", "PHASE", "VERSION", "SERVICES", "UP", "DETAIL"],
             &rows

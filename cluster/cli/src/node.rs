@@ -1,7 +1,7 @@
 //! `orama node`: invites, enrollment, and what an operator does to an enrolled node through the gateway.
 //! This file owns the flags; each command has its own file.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -16,6 +16,7 @@ use crate::text;
 
 mod adopt;
 mod agent;
+mod decide;
 mod enroll;
 mod file;
 mod follow;
@@ -85,6 +86,17 @@ pub enum NodeCommand {
     },
     /// Lets a gateway take over the first node of a cluster, which its owner's wallet enrolled.
     Adopt(adopt::AdoptArgs),
+    /// It was you: the guardians give this node its key at once, although it was absent or asks from a new address.
+    Approve {
+        #[command(flatten)]
+        node: Node,
+        /// The public address to approve, when it asks from several; or where it will ask from.
+        #[arg(long, value_name = "IP")]
+        address: Option<IpAddr>,
+    },
+    /// It was not you: the guardians delete the shares of this node's key and refuse it for good, and it is taken out of
+    /// everybody's WireGuard. Its data can only be opened with a recovery key after that.
+    Revoke(Node),
     /// Takes a node out of the cluster, after the shares it keeps for others were moved. It stops its services; its
     /// data is not recoverable after that.
     Leave(LeaveArgs),
@@ -199,6 +211,10 @@ pub fn run(command: NodeCommand, connection: &Connection, output: &Output) -> Re
             manage::command(&node, order, &connection.with_key()?, output)
         }
         NodeCommand::Adopt(args) => adopt::run(&args, &connection.with_key()?, output),
+        NodeCommand::Approve { node, address } => {
+            decide::approve(&node, address, &connection.with_key()?, output)
+        }
+        NodeCommand::Revoke(node) => decide::revoke(&node, &connection.with_key()?, output),
         NodeCommand::Leave(args) => leave::run(&args, &connection.with_key()?, output),
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod adopt;
+mod alarms;
 mod enroll;
 mod fleet;
 mod invite;
@@ -33,7 +34,7 @@ pub struct Route {
 
 /// Everything that the public listener serves. The application is built from this table, so a route that is not
 /// in it does not exist, and the tests that walk it miss none.
-pub const PUBLIC_ROUTES: [Route; 12] = [
+pub const PUBLIC_ROUTES: [Route; 15] = [
     Route { method: "POST", path: "/v1/node/invite", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/enroll", access: Access::Invite },
     Route { method: "GET", path: ENROLL_SOCKET_PATH, access: Access::Anyone },
@@ -45,6 +46,9 @@ pub const PUBLIC_ROUTES: [Route; 12] = [
     Route { method: "POST", path: "/v1/node/adopt", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/leave", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/node/leave", access: Access::AdminKey },
+    Route { method: "GET", path: "/v1/node/alarms", access: Access::AdminKey },
+    Route { method: "POST", path: "/v1/node/approve", access: Access::AdminKey },
+    Route { method: "POST", path: "/v1/node/revoke", access: Access::AdminKey },
     Route { method: "GET", path: "/v1/fleet/report", access: Access::AdminKey },
 ];
 
@@ -124,6 +128,9 @@ fn handler(row: &Route) -> actix_web::Route {
         ("POST", "/v1/node/adopt") => web::post().to(adopt::order),
         ("POST", "/v1/node/leave") => web::post().to(leave::order),
         ("GET", "/v1/node/leave") => web::get().to(leave::show),
+        ("GET", "/v1/node/alarms") => web::get().to(alarms::list),
+        ("POST", "/v1/node/approve") => web::post().to(alarms::approve),
+        ("POST", "/v1/node/revoke") => web::post().to(alarms::revoke),
         ("GET", "/v1/fleet/report") => web::get().to(fleet::report),
         // A row without a handler would be a hole in the table: the first request of any test finds it.
         other => panic!("no handler for {other:?}"),

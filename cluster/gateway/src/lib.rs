@@ -6,6 +6,7 @@
 pub mod admin_key;
 mod adopt;
 mod agent;
+mod alarms;
 pub mod api;
 pub mod config;
 mod custody;

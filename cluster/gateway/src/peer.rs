@@ -1,14 +1,19 @@
 //! `orama-gateway peer add|remove|list`.
 
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use orama_gateway::enrollment::code::well_formed_public_key;
 use orama_gateway::registry::{Node, NodeKey, Role};
 use orama_gateway::{Config, open_registry};
+use orama_protocol::Redacted;
 
 use crate::Failure;
+
+/// Largest token file that is read, bytes.
+const TOKEN_FILE_LIMIT_BYTES: u64 = 1024;
 
 #[derive(Subcommand)]
 pub enum Peer {
@@ -39,6 +44,10 @@ pub struct Add {
     /// A vault-guardian listens there (the default)
     #[arg(long, overrides_with = "no_guardian")]
     guardian: bool,
+    /// File with the token that its guardian takes from operators (its `operator_token_sha256` is the SHA-256 of it), so
+    /// that this gateway can tell of held shares and decide about them
+    #[arg(long, value_name = "FILE", conflicts_with = "no_guardian")]
+    guardian_token_file: Option<PathBuf>,
     /// No vault-guardian listens there
     #[arg(long)]
     no_guardian: bool,
@@ -98,6 +107,7 @@ fn add(add: Add) -> Result<(), Failure> {
     if !well_formed_public_key(&add.public_key) {
         return Err("--public-key is not base64 of 32 bytes".into());
     }
+    let token = add.guardian_token_file.as_deref().map(read_token).transpose()?;
     let registry = open_registry(&config)?;
     let holder = registry.node(&NodeKey::Address(add.wg_ip))?.filter(|holder| holder.node_id != add.node_id);
     if let Some(holder) = holder {
@@ -116,5 +126,26 @@ fn add(add: Add) -> Result<(), Failure> {
         phase: "peer".into(),
         detail: String::new(),
     })?;
-    if stored { Ok(()) } else { Err(format!("{} is an enrolled node", add.node_id).into()) }
+    if !stored {
+        return Err(format!("{} is an enrolled node", add.node_id).into());
+    }
+    if let Some(token) = token {
+        registry.set_guardian_token(&add.node_id, &token)?;
+    }
+    Ok(())
+}
+
+fn read_token(path: &Path) -> Result<Redacted, Failure> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(TOKEN_FILE_LIMIT_BYTES).read_to_string(&mut text));
+    read.map_err(|error| format!("cannot read --guardian-token-file {}: {error}", path.display()))?;
+    let token = text.trim_end_matches(['\r', '\n']).to_owned();
+    if !(16..=512).contains(&token.len()) || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let path = path.display();
+        return Err(
+            format!("--guardian-token-file {path}: a token is one line of 16 to 512 characters").into()
+        );
+    }
+    Ok(Redacted::new(token))
 }

@@ -5,9 +5,11 @@ mod invites;
 mod membership;
 mod nodes;
 mod owner;
+mod revocations;
 
 pub use membership::{Custodies, Leaving};
 pub use nodes::{Failure, Node, NodeKey, Role};
+pub use revocations::Revocation;
 
 use crate::store::{Sql, SqlError, Statement, Value};
 

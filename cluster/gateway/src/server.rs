@@ -11,6 +11,7 @@ use actix_web::{App, HttpServer, web};
 
 use crate::admin_key::{self, AdminKeyError};
 use crate::agent::Agents;
+use crate::alarms;
 use crate::api;
 use crate::config::Config;
 use crate::data_folder::{self, FileError};
@@ -125,6 +126,8 @@ pub async fn start(config: Config, inherited: Option<TcpListener>) -> Result<Run
         membership: Default::default(),
         visits: Default::default(),
         departures: Default::default(),
+        watch: Default::default(),
+        decided: Default::default(),
         finishing: Default::default(),
         config,
     });
@@ -136,6 +139,7 @@ pub async fn start(config: Config, inherited: Option<TcpListener>) -> Result<Run
     if state.mesh.is_some() {
         let agents = Agents::new(state.config.agent);
         running.mesh.push(actix_web::rt::spawn(restore_peers(Arc::clone(&state))));
+        running.mesh.push(actix_web::rt::spawn(alarms::run(Arc::clone(&state))));
         running.mesh.push(actix_web::rt::spawn(peers::run(state, agents)));
     }
     Ok(running)

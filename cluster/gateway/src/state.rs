@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix_web::web;
 use orama_protocol::Redacted;
 
+use crate::alarms;
 use crate::config::Config;
 use crate::enrollment::waiting::WaitingNodes;
 use crate::failures::Failures;
@@ -27,6 +28,10 @@ pub struct State {
     pub membership: tokio::sync::Notify,
     pub visits: Visits,
     pub departures: Departures,
+    /// What guardians hold down.
+    pub watch: alarms::Watch,
+    /// Wakes whoever asks them, after an operator's decision.
+    pub decided: tokio::sync::Notify,
     /// Held while a node is removed.
     pub finishing: tokio::sync::Mutex<()>,
 }

@@ -24,6 +24,11 @@ pub enum Refusal {
     NoShare,
     /// It answered with an error.
     Refused(String),
+    /// It holds the share down for so long, and says why.
+    HeldDown {
+        seconds: u64,
+        text: String,
+    },
     /// No connection.
     Unreachable(String),
     TimedOut,
@@ -38,6 +43,10 @@ pub enum Verdict {
     Good,
     NoShare,
     Refused(String),
+    HeldDown {
+        seconds: u64,
+        text: String,
+    },
     Unreachable(String),
     TimedOut,
     /// A share of another split than the one in the header.
@@ -57,6 +66,7 @@ impl Verdict {
             Verdict::Good => "good",
             Verdict::NoShare => "no-share",
             Verdict::Refused(_) => "refused",
+            Verdict::HeldDown { .. } => "held-down",
             Verdict::Unreachable(_) => "unreachable",
             Verdict::TimedOut => "timed-out",
             Verdict::WrongGeneration { .. } => "wrong-generation",
@@ -68,7 +78,10 @@ impl Verdict {
     /// What the word does not say; empty when it says it all.
     pub fn detail(&self) -> String {
         match self {
-            Verdict::Refused(text) | Verdict::Unreachable(text) | Verdict::Malformed(text) => text.clone(),
+            Verdict::Refused(text)
+            | Verdict::HeldDown { text, .. }
+            | Verdict::Unreachable(text)
+            | Verdict::Malformed(text) => text.clone(),
             Verdict::WrongGeneration { found } => format!("its share is of generation {found}"),
             Verdict::WrongDigest => "not the share that it was given".into(),
             Verdict::Asked | Verdict::Good | Verdict::NoShare | Verdict::TimedOut => String::new(),
@@ -84,6 +97,7 @@ impl fmt::Display for Verdict {
             Verdict::Good => f.write_str("gave its share"),
             Verdict::NoShare => f.write_str("has no share"),
             Verdict::Refused(text) => write!(f, "refused: {text}"),
+            Verdict::HeldDown { text, .. } => write!(f, "holds its share down until {text}"),
             Verdict::Unreachable(text) => write!(f, "unreachable: {text}"),
             Verdict::TimedOut => f.write_str("timed out"),
             Verdict::WrongGeneration { found } => write!(f, "gave a share of generation {found}"),
@@ -163,6 +177,9 @@ impl Collector {
                 Err(Refusal::NoShare) => Verdict::NoShare,
                 Err(Refusal::TimedOut) => Verdict::TimedOut,
                 Err(Refusal::Refused(text)) => Verdict::Refused(printable(&text)),
+                Err(Refusal::HeldDown { seconds, text }) => {
+                    Verdict::HeldDown { seconds, text: printable(&text) }
+                }
                 Err(Refusal::Unreachable(text)) => Verdict::Unreachable(printable(&text)),
                 Err(Refusal::Malformed(text)) => Verdict::Malformed(printable(&text)),
             };
@@ -202,6 +219,23 @@ impl Collector {
     /// One verdict per holder, in the order of the share set.
     pub fn verdicts(&self) -> &[Verdict] {
         &self.verdicts
+    }
+
+    /// The shortest time, seconds, for which a guardian holds its share down.
+    pub fn held_down(&self) -> Option<u64> {
+        let held = self.verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::HeldDown { seconds, .. } => Some(*seconds),
+            Verdict::Asked
+            | Verdict::Good
+            | Verdict::NoShare
+            | Verdict::Refused(_)
+            | Verdict::Unreachable(_)
+            | Verdict::TimedOut
+            | Verdict::WrongGeneration { .. }
+            | Verdict::WrongDigest
+            | Verdict::Malformed(_) => None,
+        });
+        held.min()
     }
 
     /// Number of good shares.

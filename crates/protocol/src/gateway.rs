@@ -102,6 +102,9 @@ pub struct FleetReport {
     /// RFC 3339, UTC.
     pub at: String,
     pub nodes: Vec<NodeReport>,
+    /// Somebody must look: see [`Alarm`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alarms: Vec<Alarm>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -146,4 +149,61 @@ pub struct CustodyReport {
     pub seen: Option<String>,
     /// What an operator should know, most urgent first.
     pub warnings: Vec<String>,
+}
+
+/// `GET /v1/node/alarms`: what the guardians hold down or found strange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AlarmList {
+    /// RFC 3339, UTC.
+    pub at: String,
+    pub alarms: Vec<Alarm>,
+}
+
+/// Somebody asks for the shares of a node's key from where it is not expected, or after it was absent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    pub node_id: String,
+    /// Overlay address that asks.
+    pub wg_ip: String,
+    /// `held`, `released` (the time ran out and nobody objected), `returned` (signs of life after an absence, no request
+    /// for a share), or `old-header`.
+    pub kind: String,
+    /// Public address that asks; null: not known.
+    pub address: Option<String>,
+    pub usual_address: Option<String>,
+    /// RFC 3339, UTC.
+    pub since: String,
+    /// Until when the last of the guardians holds the shares down.
+    pub until: Option<String>,
+    /// Guardians that say so, and guardians that were asked.
+    pub guardians: u32,
+    pub of_guardians: u32,
+    /// All of it in a sentence, with what to type.
+    pub text: String,
+}
+
+/// `POST /v1/node/approve` and `POST /v1/node/revoke`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DecisionRequest {
+    pub node_id: String,
+    /// Approve: which public address; may be absent when only one asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// `approved` or `revoked`.
+    pub status: String,
+    pub node_id: String,
+    pub guardians: Vec<GuardianAnswer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardianAnswer {
+    pub node_id: String,
+    /// Whether it did so, for good.
+    pub done: bool,
+    /// What it said.
+    pub answer: String,
 }

@@ -114,7 +114,7 @@ pub fn refused(error: CallError, doing: &str) -> Failure {
 }
 
 /// The gateway's leave takes an id only.
-fn id(node: &Node, gateway: &Gateway) -> Result<String, Failure> {
+pub(super) fn id(node: &Node, gateway: &Gateway) -> Result<String, Failure> {
     if let Some(id) = node.id() {
         return Ok(id.to_owned());
     }

@@ -262,3 +262,54 @@ fn help_lists_the_exit_codes() {
         assert_eq!(Orama::new().run(&[command, &["--help"]].concat(), "").code, 0, "{command:?}");
     }
 }
+
+#[test]
+fn an_alarm_is_shown_and_answered() {
+    let alarm = r#"{"node_id":"node-10.0.0.4","wg_ip":"10.0.0.4","kind":"held","address":"198.51.100.7",
+        "usual_address":"203.0.113.4","since":"2026-01-01T00:00:00Z","until":"2026-01-01T00:10:00Z","guardians":4,
+        "of_guardians":5,"text":"node-10.0.0.4 asks for its key: was this you?\u001b"}"#;
+    let answer = ok(&format!(r#"{{"at":"2026-01-01T00:00:00Z","nodes":[{GOOD}],"alarms":[{alarm}]}}"#));
+    let gateway = FakeGateway::answering(answer);
+    let ran = Orama::new().at(&gateway, &["monitor", "report"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.out.starts_with("ALARM: node-10.0.0.4 asks for its key: was this you?\u{fffd}\nNODE"),
+        "{ran:?}"
+    );
+    assert!(ran.err.contains("alarm about node-10.0.0.4"), "{ran:?}");
+
+    let gateway = FakeGateway::start(|request, _| {
+        let status = if request.line.contains("approve") { "approved" } else { "revoked" };
+        ok(&format!(
+            r#"{{"status":"{status}","node_id":"node-10.0.0.4","guardians":[
+                {{"node_id":"g1","done":true,"answer":"{status}"}},
+                {{"node_id":"g2","done":false,"answer":"no answer in 10 s"}}]}}"#
+        ))
+    });
+    let orama = Orama::new();
+    let ran = orama.at(&gateway, &["node", "approve", "node-10.0.0.4"]);
+    assert_eq!(
+        ran.out, "node-10.0.0.4 is approved at 1 of 2 guardians\n  g2: no answer in 10 s\n",
+        "{ran:?}"
+    );
+    let ran = orama.at(&gateway, &["node", "approve", "node-10.0.0.4", "--address", "198.51.100.7"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let ran = orama.at(&gateway, &["node", "revoke", "--node-id", "node-10.0.0.4"]);
+    assert!(
+        ran.out.ends_with("the gateway tells the others again until they have confirmed it\n"),
+        "{ran:?}"
+    );
+    let sent: Vec<(String, String)> =
+        gateway.requests().into_iter().map(|request| (request.line, request.body)).collect();
+    let sent: Vec<(&str, &str)> = sent.iter().map(|(line, body)| (line.as_str(), body.as_str())).collect();
+    assert_eq!(
+        sent,
+        [
+            ("POST /v1/node/approve", r#"{"node_id":"node-10.0.0.4"}"#),
+            ("POST /v1/node/approve", r#"{"node_id":"node-10.0.0.4","address":"198.51.100.7"}"#),
+            ("POST /v1/node/revoke", r#"{"node_id":"node-10.0.0.4"}"#),
+        ]
+    );
+    let ran = orama.at(&gateway, &["node", "approve", "node-10.0.0.4", "--address", "home"]);
+    assert_eq!(ran.code, 2, "{ran:?}");
+}

@@ -80,7 +80,8 @@ pub async fn report(state: web::Data<State>, agents: web::Data<Agents>) -> Resul
     reports.extend(failures.iter().filter(|failure| !known.contains(&failure.node_id)).map(failed));
     let heard = state.health.fresh(Instant::now());
     reports.extend(heard.iter().filter(|report| !known.contains(&report.node_id)).map(heard_of));
-    Ok(HttpResponse::Ok().json(FleetReport { at: rfc3339(now()), nodes: reports }))
+    let alarms = state.watch.alarms(&nodes);
+    Ok(HttpResponse::Ok().json(FleetReport { at: rfc3339(now()), nodes: reports, alarms }))
 }
 
 /// What the store knows, in one go.

@@ -68,4 +68,14 @@ pub const MIGRATIONS: &[&[&str]] = &[
         // Overlay addresses of owners' machines: no node gets one.
         "CREATE TABLE operators (wg_ip TEXT PRIMARY KEY)",
     ],
+    &[
+        // Of the guardian of a host without enrolment; a node's follows from its agent token.
+        "ALTER TABLE wireguard_peers ADD COLUMN guardian_token TEXT",
+        // owner: as guardians name it. Kept for ever: a guardian that comes later is told as well.
+        "CREATE TABLE revocations (owner TEXT PRIMARY KEY, node_id TEXT NOT NULL, revoked_at INTEGER NOT NULL)",
+        "CREATE TABLE revocations_told (owner TEXT NOT NULL, guardian TEXT NOT NULL, PRIMARY KEY (owner, guardian))",
+        // Who comes back under an old id may have lost what it was told.
+        "CREATE TRIGGER guardian_removed AFTER DELETE ON wireguard_peers
+     BEGIN DELETE FROM revocations_told WHERE guardian = old.node_id; END",
+    ],
 ];

@@ -4,6 +4,7 @@ mod client;
 mod crashes;
 mod limits;
 mod program;
+mod release;
 mod secrets;
 mod sessions;
 mod shares;
