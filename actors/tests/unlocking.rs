@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use orama_actors::boot::machine::Phase;
+use orama_actors::boot::machine::{Exit, Phase};
 use orama_actors::facts::Scope;
 use orama_keyshare::{Envelope, Share, Threshold};
 use orama_volume::{CrashPoint, DataVolume, DirectoryVolume, Probe};
 use support::enrolled::{enrolled, provision};
-use support::guardians::Guardians;
+use support::guardians::{Guardians, HOLD_DOWN};
 use support::{Node, Options, power_on};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -277,4 +277,43 @@ async fn a_power_cut_anywhere_leaves_a_node_that_enrols_or_unlocks() {
         let node = boot(base.path(), &guardians);
         node.wait_for(Phase::Running, SOON).await;
     }
+}
+
+#[actix::test]
+async fn guardians_that_hold_down_are_named_and_asked_again_when_that_ends() {
+    let guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    guardians.pass(16 * 60);
+    let start = Instant::now();
+    let node = boot(base.path(), &guardians);
+    let reason = node.wait_for_reason("holds its share down until", SOON).await;
+    assert!(reason.contains("0 of 3 shares: node-127.0.0.11 holds its share down until 2"), "{reason}");
+    assert!(reason.contains("its owner was absent without having announced a reboot"), "{reason}");
+    let unlock = node.status().await.unlock.unwrap();
+    assert!(unlock.guardians.iter().all(|guardian| guardian.answer == "held-down"), "{unlock:?}");
+    node.wait_for(Phase::Running, SOON).await;
+    let took = start.elapsed();
+    assert!(took >= HOLD_DOWN && took < HOLD_DOWN + Duration::from_secs(6), "{took:?}");
+}
+
+#[actix::test]
+async fn an_orderly_reboot_is_announced_and_a_running_node_is_seen() {
+    let guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    let options = Options { custody: true, ..Options::without_gateway(guardians.port) };
+    let node = power_on(base.path(), options);
+    node.wait_for(Phase::Running, SOON).await;
+    while node.registry.facts.custody().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let leave = orama_actors::boot::Leave { exit: Exit::Reboot, why: "a test".into() };
+    node.registry.boot.ask(leave).await.unwrap().unwrap();
+    node.wait_for(Phase::Rebooting, SOON).await;
+    while node.power.0.lock().unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Longer than a silent owner counts as present, shorter than it announced.
+    guardians.pass(25 * 60);
+    let node = boot(base.path(), &guardians);
+    node.wait_for(Phase::Running, Duration::from_secs(5)).await;
 }

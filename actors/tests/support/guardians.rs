@@ -2,6 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::dev::ServerHandle;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,12 +12,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub const COUNT: u8 = 5;
+/// How long they hold shares of absent owners down.
+pub const HOLD_DOWN: Duration = Duration::from_secs(8);
 
 pub struct Guardians {
     pub port: u16,
     folder: tempfile::TempDir,
     running: Vec<Option<ServerHandle>>,
     impostors: Vec<JoinHandle<()>>,
+    /// How far the guardians' clocks are ahead, seconds.
+    ahead: Arc<AtomicU64>,
 }
 
 pub fn ip(index: usize) -> Ipv4Addr {
@@ -29,7 +36,8 @@ impl Guardians {
     pub fn start() -> Self {
         let port = super::free_address(ip(0)).port();
         let folder = tempfile::tempdir().unwrap();
-        let mut guardians = Self { port, folder, running: Vec::new(), impostors: Vec::new() };
+        let mut guardians =
+            Self { port, folder, running: Vec::new(), impostors: Vec::new(), ahead: Arc::default() };
         for index in 0..usize::from(COUNT) {
             let handle = guardians.run(index);
             guardians.running.push(Some(handle));
@@ -48,10 +56,21 @@ impl Guardians {
     fn run(&self, index: usize) -> ServerHandle {
         let mut config = vault_guardian::Config::new(self.address(index), self.store(index));
         config.requests_per_minute = 10_000;
+        config.rules.hold_down = HOLD_DOWN;
+        let ahead = Arc::clone(&self.ahead);
+        config.clock = vault_guardian::Clock::from_fn(move || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+            now as i128 + i128::from(ahead.load(Ordering::Relaxed)) * 1_000_000_000
+        });
         let (_, server) = vault_guardian::serve(config).unwrap();
         let handle = server.handle();
         actix_rt::spawn(server);
         handle
+    }
+
+    /// Nobody is heard of for so long.
+    pub fn pass(&self, seconds: u64) {
+        self.ahead.fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// Starts one more than there are; its index.

@@ -80,8 +80,9 @@ pub(crate) struct Watch {
     places: Places,
     /// Identities whose secrets are still to be deleted.
     doomed: Mutex<Vec<Identity>>,
-    /// One write of facts at a time, so that an older text never follows a newer one.
-    saving: Mutex<()>,
+    /// One write of facts at a time, so that an older text never follows a newer one. Why the last one failed: a node
+    /// that waits for its volume tells it once.
+    saving: Mutex<Option<String>>,
 }
 
 impl Watch {
@@ -109,7 +110,7 @@ impl Watch {
         name: &SecretName,
         source: IpAddr,
     ) -> Result<Record, FetchError> {
-        if !name.is_of_disk_key() {
+        if !name.is_of_disk_key() || self.places.is_own_host(source) {
             return self.store.get(identity, name).map_err(FetchError::Read);
         }
         let place = self.places.of(source, &*self.store);
@@ -197,6 +198,9 @@ impl Watch {
     }
 
     fn show(&self, identity: &Identity, sign: Sign<'_>, source: IpAddr) {
+        if self.places.is_own_host(source) {
+            return;
+        }
         let place = self.places.of(source, &*self.store);
         let now = self.now();
         self.machine().show(identity, place, sign, now);
@@ -253,7 +257,7 @@ impl Watch {
 
     /// Writes the facts if they changed. Whether the disk has them.
     fn save(&self) -> bool {
-        let _turn = lock(&self.saving);
+        let mut failing = lock(&self.saving);
         let text = {
             let mut machine = self.machine();
             if !machine.is_dirty() {
@@ -262,12 +266,15 @@ impl Watch {
             machine.set_dirty(false);
             machine.facts()
         };
-        let written = self.store.set_facts(text.as_bytes());
-        if let Err(error) = &written {
-            tracing::warn!("the facts about owners are not written yet: {error}");
+        let problem = self.store.set_facts(text.as_bytes()).err().map(|error| error.to_string());
+        if let Some(error) = &problem {
             self.machine().set_dirty(true);
+            if failing.as_ref() != Some(error) {
+                tracing::warn!("the facts about owners are not written yet: {error}");
+            }
         }
-        written.is_ok()
+        *failing = problem;
+        failing.is_none()
     }
 
     pub fn list(&self) -> HoldList {

@@ -69,12 +69,11 @@ pub fn serve(config: Config) -> Result<(SocketAddr, Server), ServeError> {
     if listen.ip().is_unspecified() && !listen_anywhere {
         return Err(ServeError::Anywhere(listen));
     }
-    let (store, places): (Arc<dyn Store>, _) = match (store, mesh_control) {
-        (StorePlace::Files(data), Some(control)) => {
-            (Arc::new(FileStore::open(&data)?), Places::mesh(control))
+    let (store, places): (Arc<dyn Store>, _) = match store {
+        StorePlace::Files(data) => {
+            (Arc::new(FileStore::open(&data)?), Places::on_host(listen.ip(), mesh_control))
         }
-        (StorePlace::Files(data), None) => (Arc::new(FileStore::open(&data)?), Places::Source),
-        (StorePlace::Agent(socket), _) => (Arc::new(AgentStore::open(&socket)?), Places::Agent),
+        StorePlace::Agent(socket) => (Arc::new(AgentStore::open(&socket)?), Places::by_agent()),
     };
     let watch = Arc::new(Watch::restore(rules, store.clone(), clock.clone(), places)?);
     let state = web::Data::new(State {

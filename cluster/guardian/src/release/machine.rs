@@ -36,13 +36,12 @@ pub struct Place {
 }
 
 /// ```text
-///             first request              no sign of life for `window`
-///   unknown ───────────────► Here ──────────────────────────────────────► Away
-///                            ▲  │ "rebooting"                              │ asks, or gives signs of life:
-///                  "alive"   │  ▼                                          ▼ a hold begins
-///                          Rebooting ─────── its time passed ───────►  Away, held
-///                            ▲                                             │
-///                            └── next request, from then on `Here` ◄───────┘ the hold ran out, or was approved
+///   unknown ──first request──► Here ◄───"alive"─── Rebooting
+///                              ▲ │ └──"rebooting"─────▲ │
+///                              │ └─silent for `window`┐ │ its time passed
+///   next request after the     │                      ▼ ▼
+///   hold ran out or was        └───────────────────── Away
+///   approved                     it asks, or gives signs of life: a hold begins
 /// ```
 /// A request from another place than the usual one begins a hold as well, whatever the standing; when that hold is over,
 /// its place is the usual one. While the owner is alive at its usual place, holds of other places do not run out.
@@ -192,7 +191,8 @@ impl Machine {
         }
         if owner.is_at_usual(place) && !owner.is_away() {
             match sign {
-                Sign::Alive | Sign::Stored(_) => owner.seen(now),
+                Sign::Alive => owner.standing = Standing::Here { seen: now },
+                Sign::Stored(_) => owner.seen(now),
                 Sign::Rebooting(time) => {
                     owner.standing = Standing::Rebooting { seen: now, until: now + time }
                 }

@@ -282,7 +282,7 @@ proptest! {
     fn nothing_goes_out_early_and_everybody_is_served_in_the_end(steps in steps()) {
         let mut life = Life::new(RULES);
         let mut now = 40;
-        let (mut usual, mut present_until) = (4, WINDOW);
+        let (mut usual, mut present_until, mut announced) = (4, WINDOW, 0);
         // Since when each place shows itself without being served.
         let mut waits: [Option<u64>; 8] = [None; 8];
         for step in steps {
@@ -298,14 +298,19 @@ proptest! {
                     };
                     life.show(from, sign, now);
                     if present && from == usual {
-                        present_until = now + if matches!(step, Step::Reboot(_)) { 3600 } else { WINDOW };
+                        announced = match step {
+                            Step::Reboot(_) => now + 3600,
+                            Step::Store(_) => announced,
+                            _ => 0,
+                        };
+                        present_until = announced.max(now + WINDOW);
                         for (place, wait) in waits.iter_mut().enumerate() {
                             if place != usual as usize && wait.is_some_and(|since| since + HOLD > now) {
                                 *wait = Some(now);
                             }
                         }
                     } else if waits[from as usize].is_some_and(|since| since + HOLD <= now) {
-                        (usual, present_until) = (from, now + WINDOW);
+                        (usual, present_until, announced) = (from, now + WINDOW, 0);
                     } else {
                         waits[from as usize].get_or_insert(now);
                     }
@@ -314,7 +319,8 @@ proptest! {
                     Verdict::Release => {
                         let waited = waits[from as usize].is_some_and(|since| since + HOLD <= now);
                         prop_assert!(present && from == usual || waited, "early at {now} from {from}");
-                        (usual, present_until) = (from, now + WINDOW);
+                        announced = if present && from == usual { announced } else { 0 };
+                        (usual, present_until) = (from, announced.max(now + WINDOW));
                     }
                     Verdict::Held { until, .. } => {
                         prop_assert!(!(present && from == usual), "late at {now} from {from}");
@@ -330,7 +336,7 @@ proptest! {
                     let absent = facts.contains(" absent ");
                     prop_assert!(!absent || !present, "marked absent at {now} before its time");
                     // What was not marked yet counts as just seen.
-                    present_until = if absent { 0 } else { now + WINDOW };
+                    (present_until, announced) = (if absent { 0 } else { now + WINDOW }, 0);
                 }
             }
             life.machine.tick(at(now));

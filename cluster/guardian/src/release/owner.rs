@@ -89,8 +89,12 @@ impl Owner {
         self.usual.is_some_and(|usual| usual == place && place.public.is_some())
     }
 
+    /// It asked or stored something. That it is back from a reboot it says itself.
     pub fn seen(&mut self, now: Duration) {
-        self.standing = Standing::Here { seen: now };
+        self.standing = match self.standing {
+            Standing::Rebooting { until, .. } => Standing::Rebooting { seen: now, until },
+            Standing::Here { .. } | Standing::Away => Standing::Here { seen: now },
+        };
     }
 
     /// The owner is here now, and this is where it usually is.
@@ -98,7 +102,7 @@ impl Owner {
         if place.public.is_some() {
             self.usual = Some(place);
         }
-        self.seen(now);
+        self.standing = Standing::Here { seen: now };
     }
 
     pub fn pass_time(&mut self, rules: &Rules, now: Duration) {

@@ -10,30 +10,52 @@ use orama_protocol::mesh_control::MeshResponse;
 use super::machine::Place;
 use crate::store::Store;
 
-pub(crate) enum Places {
+pub(crate) struct Places {
+    who_knows: WhoKnows,
+    /// Where this guardian listens, if its secrets are files of its own.
+    own_host: Option<IpAddr>,
+}
+
+enum WhoKnows {
     /// The agent of the node tells, through the store.
     Agent,
     /// The owner of this host's interface tells, on its control socket.
     Mesh(Client),
     /// Nobody tells.
-    Source,
+    Nobody,
 }
 
 impl Places {
-    pub fn mesh(control: PathBuf) -> Self {
-        Self::Mesh(Client::new(control))
+    /// Of a guardian on a node.
+    pub fn by_agent() -> Self {
+        Self { who_knows: WhoKnows::Agent, own_host: None }
+    }
+
+    /// Of a guardian on a host, which may know the owner of its interface.
+    pub fn on_host(listen: IpAddr, mesh_control: Option<PathBuf>) -> Self {
+        let who_knows = match mesh_control {
+            Some(control) => WhoKnows::Mesh(Client::new(control)),
+            None => WhoKnows::Nobody,
+        };
+        Self { who_knows, own_host: Some(listen).filter(|listen| !listen.is_unspecified()) }
+    }
+
+    /// A connection of this host to itself has its own address at both ends, and nobody else's can. Who runs programs here
+    /// reads the files, so nothing is held down for that, and nothing is learned from it.
+    pub fn is_own_host(&self, source: IpAddr) -> bool {
+        self.own_host == Some(source)
     }
 
     /// What cannot be learned is left open, and then nothing is released by the address.
     pub fn of(&self, source: IpAddr, store: &dyn Store) -> Place {
-        let public = match (self, source) {
-            (Places::Source, _) => Ok(Some(source)),
-            (Places::Agent, IpAddr::V4(source)) => store
+        let public = match (&self.who_knows, source) {
+            (WhoKnows::Nobody, _) => Ok(Some(source)),
+            (WhoKnows::Agent, IpAddr::V4(source)) => store
                 .endpoint(source)
                 .map(|endpoint| endpoint.map(|endpoint| endpoint.ip()))
                 .map_err(|error| error.to_string()),
-            (Places::Mesh(client), _) => endpoint(client, source).map_err(|error| error.to_string()),
-            (Places::Agent, IpAddr::V6(_)) => Ok(None),
+            (WhoKnows::Mesh(client), _) => endpoint(client, source).map_err(|error| error.to_string()),
+            (WhoKnows::Agent, IpAddr::V6(_)) => Ok(None),
         };
         let public = public.unwrap_or_else(|error| {
             tracing::warn!(%source, "the public address of a client is not known: {error}");

@@ -47,8 +47,10 @@ fn mesh(folder: &Path) -> (PathBuf, Arc<Mutex<&'static str>>) {
     (path, endpoint)
 }
 
+/// What connects to 127.0.0.2 has the address 127.0.0.1, as if it were another host.
 fn start_watched(folder: &Path, control: Option<&Path>) -> Guardian {
     start_with(folder, |config| {
+        config.listen = "127.0.0.2:0".parse().unwrap();
         config.requests_per_minute = 100_000;
         config.operator_sha256 = Some(TOKEN_SHA256.into());
         config.mesh_control = control.map(Path::to_owned);
@@ -114,6 +116,16 @@ fn an_absent_owner_waits_and_says_how_long() {
     assert_eq!(guardian.share(&token, NAME), b"share");
     guardian.sleep(2 * SECOND_NS);
     assert_eq!(guardian.get(&token, "note").status, 200);
+}
+
+#[test]
+fn the_guardians_own_host_reads_what_it_could_read_from_the_files() {
+    let folder = folder();
+    let guardian = crate::client::start(folder.path());
+    let token = guardian.session(&identity('a'));
+    assert_eq!(guardian.put(&token, NAME, b"share", 1).status, 200);
+    guardian.sleep(50 * 60 * SECOND_NS);
+    assert_eq!(guardian.get(&token, NAME).status, 200);
 }
 
 #[test]
@@ -186,6 +198,7 @@ fn absence_outlives_a_restart_and_the_guardians_own_outage_does_not_count() {
     drop(guardian);
     // However long it was off: it cannot know who was there meanwhile.
     let guardian = start_with(folder.path(), |config| {
+        config.listen = "127.0.0.2:0".parse().unwrap();
         config.requests_per_minute = 100_000;
         config.clock =
             vault_guardian::Clock::from_fn(|| i128::from(crate::client::START_NS) + 9 * i128::from(LONG));
