@@ -39,28 +39,31 @@ pub fn tame(mut list: HoldList) -> HoldList {
     list.holds.retain(|hold| {
         is_digest(&hold.owner)
             && is_address(&hold.wg_ip)
-            && [&hold.address, &hold.usual_wg_ip, &hold.usual_address].into_iter().flatten().all(is_address)
-            && [&hold.since, &hold.until].into_iter().all(is_time)
+            && [&hold.address, &hold.usual_wg_ip, &hold.usual_address]
+                .into_iter()
+                .flatten()
+                .all(|text| is_address(text))
+            && [&hold.since, &hold.until].into_iter().all(|text| is_time(text))
     });
     list.old_headers.retain(|old| {
         is_digest(&old.owner)
             && is_address(&old.wg_ip)
-            && old.address.iter().all(is_address)
+            && old.address.iter().all(|text| is_address(text))
             && is_time(&old.at)
     });
-    list.owners.retain(|owner| is_digest(&owner.owner) && owner.wg_ip.iter().all(is_address));
+    list.owners.retain(|owner| is_digest(&owner.owner) && owner.wg_ip.iter().all(|text| is_address(text)));
     list
 }
 
-fn is_digest(text: &String) -> bool {
+fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn is_address(text: &String) -> bool {
+fn is_address(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok()
 }
 
-fn is_time(text: &String) -> bool {
+fn is_time(text: &str) -> bool {
     text.parse::<jiff::Timestamp>().is_ok()
 }
 
