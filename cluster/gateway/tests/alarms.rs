@@ -40,7 +40,7 @@ fn says(gateway: &Gateway, durable: bool) -> Value {
             "until": "2026-01-01T00:10:00Z", "reason": "", "requests": 2
         }],
         "old_headers": [],
-        "owners": [{ "owner": owner, "wg_ip": wg_ip, "present": false }],
+        "owners": [{ "owner": owner, "wg_ip": wg_ip, "present": false, "seen": null }],
         "status": "done", "durable": durable
     })
 }

@@ -300,6 +300,7 @@ impl Watch {
                 owner: digest,
                 wg_ip: usual.map(|usual| usual.overlay.to_string()),
                 present: !owner.is_away(),
+                seen: owner.last_seen.map(|seen| self.wall(seen, now)),
             });
         }
         list.old_headers = machine

@@ -144,6 +144,8 @@ pub struct OwnerEntry {
     pub wg_ip: Option<String>,
     /// Whether it was seen lately or announced a reboot.
     pub present: bool,
+    /// RFC 3339, UTC: when it was seen at its usual place last; null: not since the guardian started.
+    pub seen: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -51,7 +51,11 @@ pub fn tame(mut list: HoldList) -> HoldList {
             && old.address.iter().all(|text| is_address(text))
             && is_time(&old.at)
     });
-    list.owners.retain(|owner| is_digest(&owner.owner) && owner.wg_ip.iter().all(|text| is_address(text)));
+    list.owners.retain(|owner| {
+        is_digest(&owner.owner)
+            && owner.wg_ip.iter().all(|text| is_address(text))
+            && owner.seen.iter().all(|text| is_time(text))
+    });
     list
 }
 
@@ -71,15 +75,21 @@ pub fn printable(text: &str, limit: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(limit).collect()
 }
 
-/// Who this node is at the guardians: named by most of those that know its address.
+/// Who this node is at the guardians: named by most of those that know its address. A node that had the address before, and
+/// whose shares nobody deleted, was seen longer ago.
 pub fn owner_of(lists: &Lists, node: &Node) -> Result<String, OwnerProblem> {
     let wg_ip = node.wg_ip.to_string();
     let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
     for list in lists.values() {
-        // One guardian has one vote for each owner.
         let named = list.owners.iter().filter(|owner| owner.wg_ip.as_deref() == Some(&wg_ip));
-        for owner in named.map(|owner| owner.owner.as_str()).collect::<BTreeSet<_>>() {
-            *votes.entry(owner).or_default() += 1;
+        let mut latest: Vec<_> =
+            named.map(|owner| (&owner.seen, owner.present, owner.owner.as_str())).collect();
+        latest.sort_unstable();
+        match latest[..] {
+            [] => {}
+            // One that cannot tell two apart says nothing.
+            [.., (seen, present, _), (other, there, _)] if (seen, present) == (other, there) => {}
+            [.., (_, _, owner)] => *votes.entry(owner).or_default() += 1,
         }
     }
     let most = votes.values().copied().max().ok_or_else(|| OwnerProblem::Unknown(node.node_id.clone()))?;
@@ -270,7 +280,8 @@ mod tests {
     }
 
     fn lists(each: &[&[Hold]]) -> Lists {
-        let entry = OwnerEntry { owner: "a".repeat(64), wg_ip: Some("10.0.0.4".into()), present: false };
+        let entry =
+            OwnerEntry { owner: "a".repeat(64), wg_ip: Some("10.0.0.4".into()), present: false, seen: None };
         let list = |holds: &&[Hold]| HoldList {
             holds: holds.to_vec(),
             old_headers: vec![],
@@ -327,6 +338,26 @@ mod tests {
         assert!(matches!(owner_of(&lists, &node()), Err(OwnerProblem::Disagree(_))));
         lists.values_mut().for_each(|list| list.owners.clear());
         assert!(matches!(owner_of(&lists, &node()), Err(OwnerProblem::Unknown(_))));
+    }
+
+    #[test]
+    fn a_former_node_of_the_address_was_seen_longer_ago() {
+        let entry = |digit: &str, seen: Option<&str>| OwnerEntry {
+            owner: digit.repeat(64),
+            wg_ip: Some("10.0.0.4".into()),
+            present: false,
+            seen: seen.map(str::to_owned),
+        };
+        let former = entry("b", Some("2026-01-01T00:00:00Z"));
+        let mut lists = lists(&[&[], &[]]);
+        for list in lists.values_mut() {
+            list.owners = vec![entry("a", Some("2026-01-01T00:00:01Z")), former.clone()];
+        }
+        assert_eq!(owner_of(&lists, &node()), Ok("a".repeat(64)));
+        lists.get_mut("g0").unwrap().owners[0].seen = former.seen.clone();
+        assert_eq!(owner_of(&lists, &node()), Ok("a".repeat(64)), "one that cannot tell says nothing");
+        lists.get_mut("g1").unwrap().owners[0].seen = None;
+        assert_eq!(owner_of(&lists, &node()), Ok("b".repeat(64)));
     }
 
     #[test]

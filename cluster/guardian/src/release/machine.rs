@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::owner::{Hold, HoldState, Owner, Standing};
+use super::owner::{Hold, HoldState, Owner};
 use crate::names::{Identity, SecretName};
 
 /// Owners that are watched: more than there are hosts in a /24 overlay. Their facts fit into the store's note.
@@ -191,11 +191,9 @@ impl Machine {
         }
         if owner.is_at_usual(place) && !owner.is_away() {
             match sign {
-                Sign::Alive => owner.standing = Standing::Here { seen: now },
+                Sign::Alive => owner.alive(now),
                 Sign::Stored(_) => owner.seen(now),
-                Sign::Rebooting(time) => {
-                    owner.standing = Standing::Rebooting { seen: now, until: now + time }
-                }
+                Sign::Rebooting(time) => owner.goes_down(now + time, now),
             }
             // Two of them: whoever asks from elsewhere has a copy.
             owner.hold_others_longer(place, now + rules.hold_down, now);

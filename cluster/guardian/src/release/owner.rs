@@ -58,6 +58,8 @@ impl Hold {
 pub struct Owner {
     pub usual: Option<Place>,
     pub standing: Standing,
+    /// At its usual place, or what became it; none: not in the life of this guardian.
+    pub last_seen: Option<Duration>,
     pub holds: Vec<Hold>,
     stored: Vec<(SecretName, Place, Duration)>,
 }
@@ -66,7 +68,7 @@ impl Owner {
     /// Counts as seen now: what the guardian itself missed is nobody else's fault.
     pub fn new(now: Duration) -> Self {
         let standing = Standing::Here { seen: now };
-        Self { usual: None, standing, holds: Vec::new(), stored: Vec::new() }
+        Self { usual: None, standing, last_seen: None, holds: Vec::new(), stored: Vec::new() }
     }
 
     /// The one who asks first is taken for the owner: it has the key of its identity, and nothing else is known.
@@ -95,6 +97,19 @@ impl Owner {
             Standing::Rebooting { until, .. } => Standing::Rebooting { seen: now, until },
             Standing::Here { .. } | Standing::Away => Standing::Here { seen: now },
         };
+        self.last_seen = Some(now);
+    }
+
+    /// It says that it is there.
+    pub fn alive(&mut self, now: Duration) {
+        self.standing = Standing::Here { seen: now };
+        self.last_seen = Some(now);
+    }
+
+    /// It says that it goes down until then at the latest.
+    pub fn goes_down(&mut self, until: Duration, now: Duration) {
+        self.standing = Standing::Rebooting { seen: now, until };
+        self.last_seen = Some(now);
     }
 
     /// The owner is here now, and this is where it usually is.
@@ -102,7 +117,7 @@ impl Owner {
         if place.public.is_some() {
             self.usual = Some(place);
         }
-        self.standing = Standing::Here { seen: now };
+        self.alive(now);
     }
 
     pub fn pass_time(&mut self, rules: &Rules, now: Duration) {
