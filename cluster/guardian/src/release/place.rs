@@ -46,7 +46,7 @@ impl Places {
         self.own_host == Some(source)
     }
 
-    /// What cannot be learned is left open, and then nothing is released by the address.
+    /// When WireGuard cannot be asked the address is left open, and then nothing is released by it.
     pub fn of(&self, source: IpAddr, store: &dyn Store) -> Place {
         let public = match (&self.who_knows, source) {
             (WhoKnows::Nobody, _) => Ok(Some(source)),
@@ -57,10 +57,14 @@ impl Places {
             (WhoKnows::Mesh(client), _) => endpoint(client, source).map_err(|error| error.to_string()),
             (WhoKnows::Agent, IpAddr::V6(_)) => Ok(None),
         };
-        let public = public.unwrap_or_else(|error| {
-            tracing::warn!(%source, "the public address of a client is not known: {error}");
-            None
-        });
+        let public = match public {
+            // No peer of WireGuard's: then nothing stands behind the address.
+            Ok(public) => Some(public.unwrap_or(source)),
+            Err(error) => {
+                tracing::warn!(%source, "the public address of a client is not known: {error}");
+                None
+            }
+        };
         Place { overlay: source, public }
     }
 }
