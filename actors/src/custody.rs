@@ -371,7 +371,11 @@ fn gather(open: &Open) -> impl Future<Output = Option<orama_keyshare::VolumeKey>
     async move {
         match set {
             None => record.kept_key().await,
-            Some(set) => record.tested(asker.gather(owner.collector(set)).await?).await,
+            // After a recovery there may be nobody to gather from.
+            Some(set) => match record.recovered_key(set.generation()).await {
+                Some(key) => Some(key),
+                None => record.tested(asker.gather(owner.collector(set)).await?).await,
+            },
         }
     }
 }

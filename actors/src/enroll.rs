@@ -12,10 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use orama_mesh::{Ipv4Prefix, OVERLAY, PrivateKey, WgConfig};
 use orama_protocol::Redacted;
 use orama_protocol::enroll::{ENROLL_PROTOCOL, GatewayMessage, NodeConfig, NodeMessage, RegistrationCode};
+use orama_protocol::recovery::RecoveryRequest;
 use orama_volume::vault::AgentToken;
 use orama_wallet::Address;
 use orama_wallet::statement::OneTimeKey;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::describe;
 use crate::ports::Console;
@@ -31,6 +32,7 @@ mod page;
 pub mod pinned_tls;
 mod provisioning;
 mod push;
+mod recovery;
 pub mod sealed_push;
 mod socket;
 
@@ -39,6 +41,7 @@ pub use genesis::{EnrollGenesis, GenesisRefused};
 pub use genesis_check::GenesisProblem;
 pub use pinned_tls::Pin;
 pub use push::{PushRefused, SealedPush};
+pub use recovery::RecoveryProblem;
 
 use machine::{Action, Event, State};
 
@@ -71,6 +74,8 @@ pub struct EnrollActor {
     /// What the owner has to sign over, until it was used.
     one_time_key: Option<OneTimeKey>,
     progress: genesis::Progress,
+    /// Hears that the gateway keeps the recovery key; gone with the socket.
+    recovery_kept: Option<oneshot::Sender<()>>,
     /// Why the gateway was not reached, as last logged.
     last_trouble: String,
 }
@@ -84,6 +89,7 @@ struct Agreed {
     keeper: Keeper,
     cluster_secret: Redacted,
     agent_token: AgentToken,
+    recovery: Option<recovery::Wish>,
 }
 
 pub struct EnrollSettings {
@@ -146,6 +152,7 @@ impl EnrollActor {
             agreed: None,
             one_time_key: None,
             progress: genesis::Progress::default(),
+            recovery_kept: None,
             last_trouble: String::new(),
         }
     }
@@ -311,6 +318,7 @@ impl EnrollActor {
             }
             actor.outgoing = None;
             actor.socket = None;
+            actor.recovery_kept = None;
             actor.apply(Event::Lost, context);
         })));
     }
@@ -330,11 +338,14 @@ impl EnrollActor {
     }
 
     /// Judges a configuration; a good one is kept for the gateway's word.
-    fn consider(&mut self, config: NodeConfig) -> Result<(), String> {
+    fn consider(&mut self, config: NodeConfig, recovery: Option<&RecoveryRequest>) -> Result<(), String> {
         let port = self.settings.wireguard_port;
         let key = self.own_key.get_or_insert_with(PrivateKey::generate);
         let own = check::Own { key, port, overlay: self.overlay, owner: self.settings.owner };
-        let checked = check::check(&config, own).map_err(|error| describe(&error))?;
+        let mut checked = check::check(&config, own).map_err(|error| describe(&error))?;
+        let expected = recovery::Expected::now(self.settings.owner, self.overlay);
+        let recovery = recovery.map(|request| recovery::judge(request, &expected, &mut checked)).transpose();
+        let recovery = recovery.map_err(|error| describe(&error))?;
         let agent_token = AgentToken::generate().map_err(|error| describe(&error))?;
         self.agreed = Some(Agreed {
             node_id: checked.node_id,
@@ -343,6 +354,7 @@ impl EnrollActor {
             keeper: checked.keeper,
             cluster_secret: config.cluster_secret,
             agent_token,
+            recovery,
         });
         Ok(())
     }
@@ -416,6 +428,12 @@ impl Handler<Spoke> for EnrollActor {
             GatewayMessage::Waiting => Event::Acknowledged,
             GatewayMessage::Rejected { .. } => Event::Rejected,
             GatewayMessage::Registered => Event::Registered,
+            GatewayMessage::RecoveryKept => {
+                if let Some(kept) = self.recovery_kept.take() {
+                    let _ = kept.send(());
+                }
+                return;
+            }
             GatewayMessage::Aborted { reason } => {
                 tracing::info!("enrollment aborted by the gateway: {}", orama_keyshare::printable(&reason));
                 Event::Aborted
@@ -424,13 +442,15 @@ impl Handler<Spoke> for EnrollActor {
             GatewayMessage::Configure { .. } if self.state.phase != machine::Phase::Waiting => {
                 Event::ConfigGood
             }
-            GatewayMessage::Configure { config } => match self.consider(config) {
-                Ok(()) => Event::ConfigGood,
-                Err(why) => {
-                    tracing::warn!("configuration refused: {why}");
-                    Event::ConfigBad(why)
+            GatewayMessage::Configure { config, recovery } => {
+                match self.consider(config, recovery.as_ref()) {
+                    Ok(()) => Event::ConfigGood,
+                    Err(why) => {
+                        tracing::warn!("configuration refused: {why}");
+                        Event::ConfigBad(why)
+                    }
                 }
-            },
+            }
         };
         self.apply(event, context);
     }

@@ -10,7 +10,7 @@ use orama_volume::{
     CloseError, DataVolume, EarlyState, MacKey, MacMismatch, MountError, ProbeError, SealedRecord,
 };
 use orama_wallet::Address;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 use crate::boot::BootEvent;
 use crate::boot::machine::Event;
@@ -26,20 +26,26 @@ mod guardian_client;
 mod machine;
 mod owner;
 mod provision;
+mod recovery;
 
 pub(crate) use gather::ask_all;
 pub use guardian_client::{GUARDIAN_TIMEOUT, GuardianClient};
-pub use owner::{GetGenesisKey, OwnerRefusal, OwnerUnlock};
+pub use owner::{GetChallenge, GetGenesisKey, OwnerRefusal, OwnerUnlock};
 pub(crate) use provision::{Encoded, SplitFor, deal};
-pub use provision::{Guardian, Keeper, NodeSetup, ProvisionError};
+pub use provision::{Guardian, Keeper, NodeSetup, ProvisionError, Recovered, RecoverySeal};
+pub use recovery::GetRecoveryKey;
 
 pub struct UnlockActor {
     pub(crate) registry: Registry,
     pub(crate) volume: Arc<dyn DataVolume>,
     pub(crate) console: Arc<dyn Console>,
     pub(crate) settings: UnlockSettings,
-    /// While the node waits for its owner, and after.
+    /// While the node waits for somebody's shares or for its owner, and after.
     owner: Option<owner::OwnerWait>,
+    /// A key that the owner brought although guardians have it: for the custody actor, once the volume is mounted.
+    recovered: Option<recovery::Kept>,
+    /// One opening at a time: the owner may bring the key while enough guardians answer.
+    opening: Arc<Mutex<()>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +117,7 @@ impl UnlockActor {
         console: Arc<dyn Console>,
         settings: UnlockSettings,
     ) -> Self {
-        Self { registry, volume, console, settings, owner: None }
+        Self { registry, volume, console, settings, owner: None, recovered: None, opening: Arc::default() }
     }
 }
 
@@ -131,8 +137,16 @@ impl Handler<Unlock> for UnlockActor {
             volume: Arc::clone(&self.volume),
             console: Arc::clone(&self.console),
             guardian_port: self.settings.guardian_port,
+            opening: Arc::clone(&self.opening),
         };
-        Box::pin(async move { gathering.run(&state).await }.into_actor(self))
+        let recovered = self.await_recovery(Arc::clone(&state));
+        let opened = async move {
+            tokio::select! {
+                () = gathering.run(&state) => {}
+                () = recovered => {}
+            }
+        };
+        Box::pin(opened.into_actor(self).map(|(), actor, _| actor.stop_waiting()))
     }
 }
 
@@ -141,9 +155,14 @@ impl Handler<Mount> for UnlockActor {
 
     fn handle(&mut self, Mount { sealed }: Mount, _: &mut Self::Context) -> Self::Result {
         let volume = Arc::clone(&self.volume);
-        let mounted = tokio::task::spawn_blocking(move || mount(&*volume, &sealed));
+        let recovered = self.recovered.take();
+        let mounted = tokio::task::spawn_blocking(move || {
+            let mounted = mount(&*volume, &sealed, recovered.as_ref());
+            (mounted, recovered)
+        });
         Box::pin(mounted.into_actor(self).map(|result, actor, _| {
-            let (token, genuine) = result.unwrap_or(Err(MountProblem::Panicked))?;
+            let (result, recovered) = result.unwrap_or((Err(MountProblem::Panicked), None));
+            let (token, genuine) = result.inspect_err(|_| actor.recovered = recovered)?;
             // Also when the header was edited: this token is the volume's own, and somebody must be able to ask
             // the node why it stands still.
             actor.take_token(&token);
@@ -195,17 +214,23 @@ impl UnlockActor {
     }
 }
 
-/// Mounts, then judges the header by the key inside the volume.
+/// Mounts, then judges the header by the key inside the volume. A key that the owner brought is left there for the next
+/// split: power may go before it is made.
 fn mount(
     volume: &dyn DataVolume,
     sealed: &SealedRecord,
+    recovered: Option<&recovery::Kept>,
 ) -> Result<(AgentToken, Result<(), MountProblem>), MountProblem> {
     volume.mount().map_err(MountProblem::Mount)?;
     let vault = Vault::at(volume.root());
     let mac_key = vault.mac_key().map_err(MountProblem::Files)?;
     let genuine = sealed.verify(&mac_key).map_err(MountProblem::Edited);
     let token = vault.agent_token().map_err(MountProblem::Files)?;
-    Ok((token, genuine.and_then(|()| held_is_genuine(volume, &mac_key))))
+    let genuine = genuine.and_then(|()| held_is_genuine(volume, &mac_key));
+    if let (Some(kept), Ok(())) = (recovered, &genuine) {
+        vault.write_recovered_key(&kept.key, kept.generation).map_err(MountProblem::Files)?;
+    }
+    Ok((token, genuine))
 }
 
 /// The same for what the guardian has given out until now.

@@ -37,7 +37,7 @@ async fn a_node_enrols_runs_and_comes_back_after_a_reboot() {
     let (code, _) = socket.hello().await;
     assert_eq!(code, node.code().await, "the gateway hears the code of the console");
     socket.say(&GatewayMessage::Waiting).await;
-    socket.say(&GatewayMessage::Configure { config: gateway::config() }).await;
+    socket.say(&GatewayMessage::Configure { config: gateway::config(), recovery: None }).await;
     let NodeMessage::Accepted { agent_token } = socket.heard().await else { panic!("not accepted") };
     assert_eq!(
         node.registry.facts.node().phase,
@@ -107,11 +107,11 @@ async fn a_bad_configuration_is_refused_and_the_node_stays_enrollable() {
     socket.say(&GatewayMessage::Waiting).await;
     let mut config = gateway::config();
     config.peers.truncate(2);
-    socket.say(&GatewayMessage::Configure { config }).await;
+    socket.say(&GatewayMessage::Configure { config, recovery: None }).await;
     let NodeMessage::Refused { reason } = socket.heard().await else { panic!("not refused") };
     assert!(reason.contains("peers names 2 guardians"), "{reason}");
     assert_eq!(node.registry.facts.node().phase, Phase::Enrolling);
-    socket.say(&GatewayMessage::Configure { config: gateway::config() }).await;
+    socket.say(&GatewayMessage::Configure { config: gateway::config(), recovery: None }).await;
     assert!(matches!(socket.heard().await, NodeMessage::Accepted { .. }));
 }
 
@@ -170,7 +170,7 @@ async fn a_guardian_that_is_down_fails_the_enrollment_and_a_new_code_comes() {
     let mut socket = gateway.socket().await;
     let (first, _) = socket.hello().await;
     socket.say(&GatewayMessage::Waiting).await;
-    socket.say(&GatewayMessage::Configure { config: gateway::config() }).await;
+    socket.say(&GatewayMessage::Configure { config: gateway::config(), recovery: None }).await;
     assert!(matches!(socket.heard().await, NodeMessage::Accepted { .. }));
     socket.say(&GatewayMessage::Registered).await;
     let NodeMessage::Failed { reason } = socket.outcome().await else { panic!("not failed") };
@@ -182,7 +182,7 @@ async fn a_guardian_that_is_down_fails_the_enrollment_and_a_new_code_comes() {
     // The same node enrols once the guardian is back: what was half made is made anew.
     guardians.restart(2);
     socket.say(&GatewayMessage::Waiting).await;
-    socket.say(&GatewayMessage::Configure { config: gateway::config() }).await;
+    socket.say(&GatewayMessage::Configure { config: gateway::config(), recovery: None }).await;
     assert!(matches!(socket.heard().await, NodeMessage::Accepted { .. }));
     socket.say(&GatewayMessage::Registered).await;
     assert!(matches!(socket.outcome().await, NodeMessage::Provisioned));

@@ -118,7 +118,7 @@ async fn bring(
     answer: Option<([u8; 32], orama_wallet::Signature)>,
 ) -> Result<(), OwnerRefusal> {
     let key = VolumeKey::from_slice(key).unwrap();
-    node.registry.unlock.ask(OwnerUnlock { key, answer }).await.unwrap()
+    node.registry.unlock.ask(OwnerUnlock { key, kind: UnlockKind::Genesis, answer }).await.unwrap()
 }
 
 #[actix::test]

@@ -1,15 +1,16 @@
-//! The paths of a cluster's first node: its sealed key with a challenge, and the key that the owner brings back. Both ask
+//! The owner's paths: the sealed key of a cluster's first node, challenges, and the key that the owner brings back. All ask
 //! for the bearer token as all others do; the key also for the owner's signature, which the unlock actor checks.
 
 use actix_web::{HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use orama_actors::supervise::Unavailable;
-use orama_actors::unlock::{GetGenesisKey, OwnerRefusal, OwnerUnlock};
+use orama_actors::unlock::{GetChallenge, GetGenesisKey, GetRecoveryKey, OwnerRefusal, OwnerUnlock};
 use orama_keyshare::VolumeKey;
 use orama_protocol::agent::CommandResponse;
 use orama_protocol::genesis::UnlockRequest;
 use orama_wallet::Signature;
+use orama_wallet::statement::UnlockKind;
 use zeroize::Zeroizing;
 
 use super::{Node, refuse, unavailable};
@@ -38,14 +39,19 @@ fn message(request: &UnlockRequest) -> Result<OwnerUnlock, (u16, String)> {
         return Err((400, format!("key has {} bytes instead of {KEY_BYTES}", key.len())));
     }
     let key = VolumeKey::from_slice(&key).map_err(|error| (500, error.to_string()))?;
+    let kind = match request.kind.as_str() {
+        "" | "genesis" => UnlockKind::Genesis,
+        "recovery" => UnlockKind::Recovery,
+        _ => return Err((400, "kind is neither genesis nor recovery".to_owned())),
+    };
     if request.challenge.is_empty() && request.signature.is_empty() {
-        return Ok(OwnerUnlock { key, answer: None });
+        return Ok(OwnerUnlock { key, kind, answer: None });
     }
     let challenge = challenge(&request.challenge)
         .ok_or_else(|| (400, "challenge is not 64 lowercase hex digits".to_owned()))?;
     let signature: Signature =
         request.signature.parse().map_err(|error| (400, format!("signature: {error}")))?;
-    Ok(OwnerUnlock { key, answer: Some((challenge, signature)) })
+    Ok(OwnerUnlock { key, kind, answer: Some((challenge, signature)) })
 }
 
 fn challenge(text: &str) -> Option<[u8; 32]> {
@@ -67,6 +73,22 @@ fn challenge(text: &str) -> Option<[u8; 32]> {
 
 pub async fn sealed_key(node: web::Data<Node>) -> HttpResponse {
     match node.registry.unlock.ask(GetGenesisKey).await {
+        Ok(Ok(key)) => HttpResponse::Ok().json(key),
+        other => refused(other),
+    }
+}
+
+/// For the recovery key that an operator kept.
+pub async fn challenge_for_recovery(node: web::Data<Node>) -> HttpResponse {
+    match node.registry.unlock.ask(GetChallenge).await {
+        Ok(Ok(challenge)) => HttpResponse::Ok().json(challenge),
+        other => refused(other),
+    }
+}
+
+/// The sealed key as something to keep.
+pub async fn recovery_key(node: web::Data<Node>) -> HttpResponse {
+    match node.registry.unlock.ask(GetRecoveryKey).await {
         Ok(Ok(key)) => HttpResponse::Ok().json(key),
         other => refused(other),
     }

@@ -15,7 +15,7 @@ const TOKEN: &str = "0123456789abcdef";
 /// One character more than a service name may have.
 const NAME_OVER: usize = 65;
 
-const ROUTES: [(&str, &str); 9] = [
+const ROUTES: [(&str, &str); 11] = [
     ("GET", "/v1/agent/status"),
     ("GET", "/v1/agent/health"),
     ("POST", "/v1/agent/command"),
@@ -25,6 +25,8 @@ const ROUTES: [(&str, &str); 9] = [
     ("GET", "/v1/agent/metrics"),
     ("POST", "/v1/agent/unlock"),
     ("GET", "/v1/agent/genesis-key"),
+    ("GET", "/v1/agent/unlock"),
+    ("GET", "/v1/agent/recovery-key"),
 ];
 
 fn node() -> Node {

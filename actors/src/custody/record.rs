@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use orama_keyshare::VolumeKey;
 use orama_keyshare::lifecycle::Custody;
+use orama_keyshare::{ShareSet, VolumeKey};
 use orama_protocol::peers::PeerList;
 use orama_volume::vault::{Vault, VaultError};
 use orama_volume::{
@@ -105,15 +105,15 @@ impl Record {
     /// The sealed key goes with the first split, and so does the copy inside the volume.
     pub(super) async fn write_custody(&self, custody: Custody) -> Result<(), RecordProblem> {
         self.blocking(move |volume, kept| {
-            let shared = custody.shares().is_some();
+            let shared = custody.shares().map(ShareSet::generation);
             change(volume, kept, |state| {
-                if shared {
+                if shared.is_some() {
                     state.sealed_key = None;
                 }
                 state.custody = custody;
             })?;
-            if shared {
-                forget_kept_key(volume);
+            if let Some(generation) = shared {
+                forget_kept_keys(volume, generation);
             }
             Ok(())
         })
@@ -155,6 +155,20 @@ impl Record {
             Ok(key) => self.tested(key?).await,
             Err(error) => {
                 tracing::error!("the key kept in the volume: {}", describe(&error));
+                None
+            }
+        }
+    }
+
+    /// The key that the owner brought because the split of this generation was no help, if it is still there.
+    pub async fn recovered_key(&self, generation: u64) -> Option<VolumeKey> {
+        let key = self.blocking(move |volume, _| {
+            Vault::at(volume.root()).recovered_key(generation).map_err(RecordProblem::Files)
+        });
+        match key.await {
+            Ok(key) => self.tested(key?).await,
+            Err(error) => {
+                tracing::error!("the recovered key in the volume: {}", describe(&error));
                 None
             }
         }
@@ -202,9 +216,9 @@ fn take(volume: &dyn DataVolume, kept: &mut Option<Kept>) -> Result<Kept, Record
     };
     let mac_key = Vault::at(volume.root()).mac_key().map_err(RecordProblem::Files)?;
     sealed.verify(&mac_key).map_err(RecordProblem::Edited)?;
-    if state.custody.shares().is_some() {
+    if let Some(shares) = state.custody.shares() {
         // Power went between the commit and the removal.
-        forget_kept_key(volume);
+        forget_kept_keys(volume, shares.generation());
     }
     Ok(Kept { state, mac_key })
 }
@@ -222,8 +236,12 @@ fn change(
     Ok(())
 }
 
-fn forget_kept_key(volume: &dyn DataVolume) {
-    if let Err(error) = Vault::at(volume.root()).remove_volume_key() {
-        tracing::error!("removing the key kept in the volume: {}", describe(&error));
+/// Those that the split of this generation has made superfluous.
+fn forget_kept_keys(volume: &dyn DataVolume, generation: u64) {
+    let vault = Vault::at(volume.root());
+    for removed in [vault.remove_volume_key(), vault.remove_recovered_key_unless_of(generation)] {
+        if let Err(error) = removed {
+            tracing::error!("removing a key kept in the volume: {}", describe(&error));
+        }
     }
 }

@@ -148,6 +148,7 @@ fn agreed(accepted: Accepted, own: PrivateKey, agent_token: AgentToken) -> Resul
         keeper: Keeper::Wallet(accepted.owner),
         cluster_secret: Redacted::new(digits),
         agent_token,
+        recovery: None,
     })
 }
 

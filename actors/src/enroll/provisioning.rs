@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use orama_protocol::enroll::NodeMessage;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::machine::Event;
-use super::{Agreed, EnrollActor};
+use super::recovery::Answerer;
+use super::{Agreed, EnrollActor, recovery};
 use crate::boot::machine as boot;
 use crate::boot::{BootEvent, mesh_state};
 use crate::describe;
 use crate::registry::Registry;
-use crate::unlock::{NodeSetup, Provision};
+use crate::unlock::{NodeSetup, Provision, Recovered, RecoverySeal};
 use crate::wg::BringUp;
 
 /// Names of steps that may wait for the socket: provisioning has eight.
@@ -24,7 +25,7 @@ const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(300);
 
 impl EnrollActor {
     pub(super) fn provision(&mut self, context: &mut Context<Self>) {
-        let Some(agreed) = self.agreed.take() else {
+        let Some(mut agreed) = self.agreed.take() else {
             return self.apply(Event::ProvisioningFailed("the configuration is lost".into()), context);
         };
         let (progress, mut steps) = mpsc::channel::<String>(STEPS);
@@ -38,11 +39,18 @@ impl EnrollActor {
                 }
             }
         };
+        let (seal, hand_out) = self.recovery(&mut agreed).unzip();
+        let hand_out = async move {
+            if let Some((answerer, keys)) = hand_out {
+                Answerer::hand_out(answerer, keys).await;
+            }
+        };
         let registry = self.registry.clone();
         let gateway_url = self.settings.gateway_url.clone();
         let work = async move {
             // Steps are forwarded while the work goes on, and the last of them before its end is told.
-            let (result, ()) = tokio::join!(run(&registry, agreed, gateway_url, progress), forward);
+            let run = run(&registry, agreed, seal, gateway_url, progress);
+            let (result, (), ()) = tokio::join!(run, forward, hand_out);
             if let Err(why) = &result {
                 let failed = boot::Event::ProvisioningFailed { why: why.clone() };
                 let _ = registry.boot.ask(BootEvent(failed)).await;
@@ -60,6 +68,21 @@ impl EnrollActor {
             };
             actor.apply(event, context);
         }));
+    }
+
+    /// For the provisioning: to whom the key is sealed once more. For us: who gives that away, and where it comes from.
+    fn recovery(
+        &mut self,
+        agreed: &mut Agreed,
+    ) -> Option<(RecoverySeal, (Answerer, mpsc::Receiver<Recovered>))> {
+        let (wish, own) = (agreed.recovery.take()?, agreed.wireguard.private_key.as_ref()?);
+        // One key is sealed.
+        let (give, keys) = mpsc::channel(1);
+        let (kept, waits) = oneshot::channel();
+        self.recovery_kept = Some(kept);
+        let seal = RecoverySeal { owner: wish.owner, give };
+        let answer = recovery::answer(agreed);
+        Some((seal, (Answerer::new(wish, own, answer, self.outgoing.clone(), waits), keys)))
     }
 
     /// A new generation after a panic: the phase says where the node stands.
@@ -100,10 +123,11 @@ impl EnrollActor {
 async fn run(
     registry: &Registry,
     agreed: Agreed,
+    recovery: Option<RecoverySeal>,
     gateway_url: String,
     progress: mpsc::Sender<String>,
 ) -> Result<(), String> {
-    let Agreed { node_id, address, mut wireguard, keeper, cluster_secret, agent_token } = agreed;
+    let Agreed { node_id, address, mut wireguard, keeper, cluster_secret, agent_token, recovery: _ } = agreed;
     let begin = boot::Event::BeginProvisioning { node_id: node_id.clone() };
     match registry.boot.ask(BootEvent(begin)).await {
         Ok(boot::Verdict::Accepted) => {}
@@ -125,6 +149,7 @@ async fn run(
         cluster_secret,
         keeper,
         private_key,
+        recovery,
     };
     let config = orama_mesh::WgConfig { private_key: Some(copy(&setup)), ..wireguard };
     match registry.wg.ask(BringUp(config)).await {

@@ -61,7 +61,7 @@ impl Handler<SealedPush> for EnrollActor {
         let plain = seal.open(&push.body).map_err(PushRefused::Sealed)?;
         let config: NodeConfig = serde_json::from_slice(&plain)
             .map_err(|error| PushRefused::Malformed { line: error.line(), column: error.column() })?;
-        self.consider(config).map_err(PushRefused::Config)?;
+        self.consider(config, None).map_err(PushRefused::Config)?;
         let Some(agreed) = &self.agreed else { return Err(PushRefused::NotNow) };
         let agent_token = Redacted::new(agreed.agent_token.expose().to_owned());
         let answer = serde_json::to_vec(&PushAnswer { status: "ok", agent_token: &agent_token })

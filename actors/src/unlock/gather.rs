@@ -12,6 +12,7 @@ use orama_keyshare::{ShareSeal, ShareSet, VolumeKey, secret_name};
 use orama_mesh::PrivateKey;
 use orama_protocol::agent::UnlockStatus;
 use orama_volume::{DataVolume, EarlyState, OpenError};
+use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::comeback;
@@ -37,6 +38,7 @@ pub(super) struct Gathering {
     pub volume: Arc<dyn DataVolume>,
     pub console: Arc<dyn Console>,
     pub guardian_port: u16,
+    pub opening: Arc<Mutex<()>>,
 }
 
 impl Gathering {
@@ -136,8 +138,8 @@ impl Gathering {
             }
             None => return Event::RoundOver { enough: false, jitter },
         };
-        match open_volume(&self.volume, key).await {
-            Ok(()) => {
+        match open_volume(&self.volume, &self.opening, key).await {
+            Ok(_) => {
                 self.console.line("volume open");
                 Event::Opened
             }
@@ -272,10 +274,21 @@ pub(super) enum OpenProblem {
     Panicked,
 }
 
-/// Opens on a blocking thread; the key is gone when this returns.
-pub(super) async fn open_volume(volume: &Arc<dyn DataVolume>, key: VolumeKey) -> Result<(), OpenProblem> {
+/// Opens on a blocking thread, and gives the key back when it was the right one.
+pub(super) async fn open_volume(
+    volume: &Arc<dyn DataVolume>,
+    opening: &Arc<Mutex<()>>,
+    key: VolumeKey,
+) -> Result<VolumeKey, OpenProblem> {
+    // Held by the blocking call itself: one that nobody waits for any more is under way all the same.
+    let turn = Arc::clone(opening).lock_owned().await;
     let volume = Arc::clone(volume);
-    match tokio::task::spawn_blocking(move || volume.open(&key)).await {
+    let open = tokio::task::spawn_blocking(move || {
+        let opened = volume.open(&key);
+        drop(turn);
+        opened.map(|()| key)
+    });
+    match open.await {
         Ok(result) => result.map_err(OpenProblem::Open),
         Err(_) => Err(OpenProblem::Panicked),
     }

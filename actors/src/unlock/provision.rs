@@ -22,7 +22,7 @@ use orama_volume::{
     OpenError, PeerState, PrivateKeyText, Probe, RandomError, WireguardState, WriteStateError,
 };
 use orama_wallet::{PublicKey, SealError, seal_key};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 use super::gather::ask_all;
@@ -46,6 +46,22 @@ pub struct NodeSetup {
     pub agent_token: AgentToken,
     pub cluster_secret: Redacted,
     pub keeper: Keeper,
+    /// The owner wants the key too.
+    pub recovery: Option<RecoverySeal>,
+}
+
+/// To whom the new key is sealed once more, and who takes it away. On no node it is kept.
+pub struct RecoverySeal {
+    pub owner: PublicKey,
+    pub give: mpsc::Sender<Recovered>,
+}
+
+pub struct Recovered {
+    /// Text, sealed to the owner's wallet.
+    pub sealed_key: String,
+    pub volume: [u8; 16],
+    /// Whether it is in safe hands; without that nothing is committed.
+    pub taken: oneshot::Sender<Result<(), String>>,
 }
 
 /// Who keeps the volume key from the start.
@@ -102,6 +118,8 @@ pub enum ProvisionError {
     OtherKey,
     #[error("sealing the volume key to the owner's wallet")]
     Seal(#[source] SealError),
+    #[error("the recovery key did not reach the operator: {0}")]
+    Recovery(String),
     #[error("the record of enrollment")]
     Record(#[source] EarlyStateError),
     #[error("writing the record of enrollment into the header")]
@@ -179,7 +197,12 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn run(&mut self, client: &GuardianClient, setup: NodeSetup) -> Result<AgentToken, ProvisionError> {
+    async fn run(
+        &mut self,
+        client: &GuardianClient,
+        mut setup: NodeSetup,
+    ) -> Result<AgentToken, ProvisionError> {
+        let recovery = setup.recovery.take();
         let plan = setup.keeper.plan()?;
         let key = VolumeKey::generate().map_err(ProvisionError::Key)?;
 
@@ -199,11 +222,20 @@ impl Work<'_> {
             .blocking((setup, mac_key), |volume, (setup, mac_key)| write_files(volume, setup, mac_key))
             .await?;
 
+        let sealed = recovery.map(|recovery| {
+            let sealed = seal_key(&recovery.owner, key.expose());
+            sealed.map(|sealed| (recovery.give, sealed)).map_err(ProvisionError::Seal)
+        });
+        let sealed = sealed.transpose()?;
         let kept = match plan {
             Plan::Share(threshold) => self.share(client, threshold, volume_uuid, &setup, key).await?,
             Plan::Seal(owner) => self.seal(&owner, key).await?,
         };
 
+        if let Some((give, sealed_key)) = sealed {
+            self.begin("giving the recovery key to the operator");
+            hand_out(give, sealed_key, volume_uuid).await?;
+        }
         self.begin("writing the record of enrollment");
         let said = kept.said.clone();
         let (state, token) = record(setup, volume_uuid, kept)?;
@@ -269,6 +301,18 @@ impl Work<'_> {
         let work = move || call(&*volume, &input).map(|output| (input, output));
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(ProvisionError::Panicked))
     }
+}
+
+/// Before the commit, so that no enrolled node lacks a recovery key that was asked for.
+async fn hand_out(
+    give: mpsc::Sender<Recovered>,
+    sealed_key: String,
+    volume: [u8; 16],
+) -> Result<(), ProvisionError> {
+    let lost = || ProvisionError::Recovery("nobody takes it".to_owned());
+    let (taken, answer) = oneshot::channel();
+    give.send(Recovered { sealed_key, volume, taken }).await.map_err(|_| lost())?;
+    answer.await.map_err(|_| lost())?.map_err(ProvisionError::Recovery)
 }
 
 fn make_filesystem(volume: &dyn DataVolume) -> Result<(), ProvisionError> {

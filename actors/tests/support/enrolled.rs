@@ -33,6 +33,7 @@ pub fn setup() -> NodeSetup {
         gateway_url: "https://127.0.0.1:1".into(),
         agent_token: AgentToken::generate().unwrap(),
         cluster_secret: Redacted::new("the cluster's secret".into()),
+        recovery: None,
         keeper: Keeper::Guardians(
             indices
                 .map(|index| Guardian { node_id: guardians::node_id(index), wg_ip: guardians::ip(index) })

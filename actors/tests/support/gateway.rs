@@ -155,6 +155,11 @@ impl Socket {
         self.text(serde_json::to_string(message).unwrap()).await;
     }
 
+    /// The connection is gone, without a word.
+    pub async fn hang_up(self) {
+        self.session.close(None).await.unwrap();
+    }
+
     pub async fn text(&mut self, text: String) {
         self.session.text(text).await.unwrap();
     }

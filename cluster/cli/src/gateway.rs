@@ -119,10 +119,19 @@ impl Gateway {
     }
 
     pub fn get(&self, path: &str) -> Result<Vec<u8>, CallError> {
+        self.get_as(path, self.key.as_ref())
+    }
+
+    /// Gets with an invite token in place of the API key.
+    pub fn get_with_invite(&self, path: &str, token: &Redacted) -> Result<Vec<u8>, CallError> {
+        self.get_as(path, Some(token))
+    }
+
+    fn get_as(&self, path: &str, key: Option<&Redacted>) -> Result<Vec<u8>, CallError> {
         let url = format!("{}{path}", self.base);
         let mut request =
             self.agent.get(&url).config().timeout_global(Some(Duration::from_secs(CALL_SECONDS))).build();
-        if let Some(key) = &self.key {
+        if let Some(key) = key {
             request = request.header("authorization", bearer_header(key));
         }
         accept(&url, request.header("accept", "application/json").call())

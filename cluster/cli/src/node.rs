@@ -24,6 +24,7 @@ mod genesis;
 mod invite;
 mod leave;
 mod manage;
+mod recovery;
 mod refusals;
 mod status;
 
@@ -37,7 +38,7 @@ pub enum NodeCommand {
     },
     /// Enrolls a node that is in enrollment mode, and follows it until it runs.
     Enroll(Box<EnrollArgs>),
-    /// Opens the data volume of the first node of a cluster with its owner's wallet.
+    /// Opens the data volume of a node with its owner's wallet: the first node of a cluster, or by a recovery key.
     Unlock(genesis::UnlockArgs),
     /// Shows what a node is doing: phase, key shares, services, WireGuard peers.
     Status(Node),
@@ -186,6 +187,10 @@ pub struct EnrollArgs {
     /// How long to wait for the node to run.
     #[arg(long, value_name = "TIME", default_value = "15m", value_parser = text::parse_span)]
     wait: u64,
+    /// Also take the node's key, sealed to the owner's wallet, into this new file: it opens the node when its guardians
+    /// are gone.
+    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    recovery: Option<PathBuf>,
     #[command(flatten)]
     genesis: genesis::GenesisArgs,
 }

@@ -19,6 +19,7 @@ use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::{HttpResponse, web};
 use orama_protocol::ErrorBody;
 use orama_protocol::enroll::ENROLL_SOCKET_PATH;
+use orama_protocol::recovery::RECOVERY_PATH;
 
 pub use access::Access;
 
@@ -37,6 +38,7 @@ pub struct Route {
 pub const PUBLIC_ROUTES: [Route; 15] = [
     Route { method: "POST", path: "/v1/node/invite", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/enroll", access: Access::Invite },
+    Route { method: "GET", path: RECOVERY_PATH, access: Access::Invite },
     Route { method: "GET", path: ENROLL_SOCKET_PATH, access: Access::Anyone },
     Route { method: "GET", path: "/v1/node/status", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/command", access: Access::AdminKey },
@@ -119,6 +121,7 @@ fn handler(row: &Route) -> actix_web::Route {
     match (row.method, row.path) {
         ("POST", "/v1/node/invite") => web::post().to(invite::create),
         ("POST", "/v1/node/enroll") => web::post().to(enroll::enroll),
+        ("GET", RECOVERY_PATH) => web::get().to(enroll::recovery),
         ("GET", ENROLL_SOCKET_PATH) => web::get().to(enroll::socket),
         ("GET", "/v1/node/status") => web::get().to(node::status),
         ("POST", "/v1/node/command") => web::post().to(node::command),

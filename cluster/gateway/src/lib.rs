@@ -23,6 +23,7 @@ pub mod mesh;
 pub mod node_config;
 pub mod overlay;
 mod peers;
+mod recovery;
 pub mod registry;
 mod server;
 mod state;

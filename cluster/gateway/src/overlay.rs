@@ -32,6 +32,11 @@ impl Network {
         self.base | (u32::MAX >> self.prefix)
     }
 
+    /// The last host address. No node gets it: nodes with a recovery key know their operator's machine under it.
+    pub fn operators(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.last() - 1)
+    }
+
     /// Whether the address can be given to a host: inside, and neither the network nor the broadcast address.
     pub fn has_host(self, address: Ipv4Addr) -> bool {
         let address = u32::from(address);

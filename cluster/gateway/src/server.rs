@@ -124,6 +124,7 @@ pub async fn start(config: Config, inherited: Option<TcpListener>) -> Result<Run
         failures: Default::default(),
         health: Default::default(),
         membership: Default::default(),
+        recovery: Default::default(),
         visits: Default::default(),
         departures: Default::default(),
         watch: Default::default(),

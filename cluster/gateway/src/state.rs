@@ -13,6 +13,7 @@ use crate::guard::Departures;
 use crate::health::HealthReports;
 use crate::mesh::MeshControl;
 use crate::peers::Visits;
+use crate::recovery::RecoveryDesk;
 use crate::registry::Registry;
 
 pub struct State {
@@ -26,6 +27,7 @@ pub struct State {
     pub health: HealthReports,
     /// Wakes whoever tells the nodes of their peers, after a change of membership.
     pub membership: tokio::sync::Notify,
+    pub recovery: RecoveryDesk,
     pub visits: Visits,
     pub departures: Departures,
     /// What guardians hold down.

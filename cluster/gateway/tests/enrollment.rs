@@ -82,6 +82,60 @@ async fn a_node_is_enrolled_from_hello_to_confirmed() {
     assert!(text.contains(&format!("Endpoint = 203.0.113.7:51820\nAllowedIPs = {wg_ip}/32\n")), "{text}");
 }
 
+async fn handout(gateway: &Gateway, invite: &str) -> (u16, serde_json::Value) {
+    let sent = gateway.client.get(gateway.url("/v1/node/enroll/recovery")).bearer_auth(invite).send().await;
+    let (status, body) = read(sent.unwrap()).await;
+    (status.as_u16(), body)
+}
+
+#[actix_web::test]
+async fn a_recovery_key_goes_from_the_node_to_whoever_has_the_invite() {
+    let gateway = Gateway::start().await;
+    let mut node = FakeNode::waiting(&gateway, CODE, 1).await;
+    let invite = gateway.invite().await;
+    assert_eq!(handout(&gateway, &invite).await, (200, json!({ "state": "none" })));
+    let wish = json!({ "statement": "a text\nof two lines", "signature": "ab" });
+    let body = json!({ "code": CODE, "token": invite, "node_ip": "203.0.113.7", "recovery": wish });
+    let asked = gateway.client.post(gateway.url("/v1/node/enroll")).send_json(&body);
+    let (answer, ()) = join(asked, node.accept()).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    assert_eq!(serde_json::to_value(node.recovery.take()).unwrap(), wish, "passed on as it came");
+    assert_eq!(handout(&gateway, &invite).await, (200, json!({ "state": "waiting" })));
+    assert_eq!(handout(&gateway, &gateway.invite().await).await.1, json!({ "state": "none" }));
+
+    node.say(NodeMessage::Recovery { answer: "5ea1ed".into() }).await;
+    assert!(matches!(node.hear().await, Some(GatewayMessage::RecoveryKept)));
+    node.say(NodeMessage::Provisioned).await;
+    assert_eq!(node.closed().await, "enrolled");
+    // Also a second time: the first answer may have been lost.
+    for _ in 0..2 {
+        let expected = json!({ "state": "there", "answer": "5ea1ed" });
+        assert_eq!(handout(&gateway, &invite).await, (200, expected));
+    }
+}
+
+#[actix_web::test]
+async fn a_recovery_key_that_nobody_asked_for_ends_the_socket_and_a_failure_is_told() {
+    let gateway = Gateway::start().await;
+    let mut node = FakeNode::waiting(&gateway, CODE, 1).await;
+    gateway.enroll_node(&mut node, CODE, "203.0.113.7").await;
+    node.say(NodeMessage::Recovery { answer: "5ea1ed".into() }).await;
+    assert_eq!(node.closed().await, "nobody asked for this recovery key");
+
+    let mut node = FakeNode::waiting(&gateway, "ZZZZ2345", 2).await;
+    let invite = gateway.invite().await;
+    let wish = json!({ "statement": "s", "signature": "s" });
+    let body = json!({ "code": "ZZZZ2345", "token": invite, "node_ip": "203.0.113.7", "recovery": wish });
+    let asked = gateway.client.post(gateway.url("/v1/node/enroll")).send_json(&body);
+    let (answer, ()) = join(asked, node.accept()).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    node.say(NodeMessage::Failed { reason: "the disk is gone".into() }).await;
+    let told = eventually("the failure is told", async || {
+        Some(handout(&gateway, &invite).await.1).filter(|shown| shown["state"] == "failed")
+    });
+    assert_eq!(told.await["why"], "the disk is gone");
+}
+
 #[actix_web::test]
 async fn a_key_that_is_known_already_is_refused() {
     let gateway = Gateway::start().await;

@@ -1,5 +1,5 @@
 //! WireGuard keys as text and bytes, and the guardian identity derived from one. The private half is wiped
-//! on drop and has no Debug, Clone or Serialize. Does not do key agreement: WireGuard does.
+//! on drop and has no Debug, Clone or Serialize.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,6 +61,13 @@ impl PrivateKey {
     pub fn public(&self) -> PublicKey {
         let secret = StaticSecret::from(*self.0);
         PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes())
+    }
+
+    /// What the holders of both private keys have in common, and nobody else: X25519. `None` for a public key of small
+    /// order, with which everybody would have the same. Not to be used as it is: derive a key from it.
+    pub fn agree(&self, other: &PublicKey) -> Option<Zeroizing<[u8; KEY_BYTES]>> {
+        let shared = StaticSecret::from(*self.0).diffie_hellman(&x25519_dalek::PublicKey::from(other.0));
+        shared.was_contributory().then(|| Zeroizing::new(*shared.as_bytes()))
     }
 
     /// The raw key, for the interface that is to use it.

@@ -52,3 +52,12 @@ fn a_public_key_is_its_text_in_json() {
     assert_eq!(serde_json::from_str::<PublicKey>(&format!("{:?}", ALICE.1)).unwrap(), key);
     assert!(serde_json::from_str::<PublicKey>("\"nonsense\"").is_err());
 }
+
+#[test]
+fn both_sides_agree_and_a_weak_key_agrees_with_nobody() {
+    let (one, two) = (PrivateKey::generate(), PrivateKey::generate());
+    let shared = one.agree(&two.public()).unwrap();
+    assert_eq!(*shared, *two.agree(&one.public()).unwrap());
+    assert_ne!(*shared, *one.agree(&one.public()).unwrap());
+    assert!(one.agree(&PublicKey::from_bytes([0; 32])).is_none());
+}

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Redacted;
 use crate::genesis::GenesisOffer;
+use crate::recovery::RecoveryRequest;
 
 /// Path of the gateway's WebSocket that an enrolling node opens.
 pub const ENROLL_SOCKET_PATH: &str = "/v1/node/enroll/socket";
@@ -49,6 +50,9 @@ pub enum NodeMessage {
     Refused { reason: String },
     /// A provisioning step was begun, for the operator's eyes.
     Progress { step: String },
+    /// Only when the configuration came with a wish for it, and before the enrollment is committed: the recovery key,
+    /// sealed between node and operator.
+    Recovery { answer: String },
     /// The volume is made, shares are stored and committed.
     Provisioned,
     /// Provisioning failed; the node stays in enrollment mode with a new code.
@@ -62,18 +66,18 @@ pub enum GatewayMessage {
     /// The hello was understood; the code is registered and waits for an operator.
     Waiting,
     /// The hello was refused, for example because the code is taken: make a new one.
-    Rejected {
-        reason: String,
-    },
+    Rejected { reason: String },
     Configure {
         config: NodeConfig,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery: Option<RecoveryRequest>,
     },
     /// The node's row is stored and its WireGuard peer is set: go on.
     Registered,
+    /// The recovery key is kept for the operator: go on to the commit.
+    RecoveryKept,
     /// The operator's side gave up; stay in enrollment mode.
-    Aborted {
-        reason: String,
-    },
+    Aborted { reason: String },
 }
 
 /// Configuration that a node receives, on the socket or by sealed push.
@@ -115,6 +119,9 @@ pub struct EnrollRequest {
     /// the code and reached the gateway first is found out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wireguard_public_key: Option<String>,
+    /// The operator wants the node's key sealed to the owner's wallet. Existing gateways do not know of it: ask before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<RecoveryRequest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,4 +98,7 @@ pub struct UnlockRequest {
     /// Of the owner's wallet over the unlock statement with this challenge; hex.
     #[serde(default)]
     pub signature: String,
+    /// Which statement: `genesis`, which is meant when nothing is said, or `recovery`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
 }

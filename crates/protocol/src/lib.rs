@@ -11,6 +11,7 @@ pub mod guardian;
 pub mod guardian_store;
 pub mod mesh_control;
 pub mod peers;
+pub mod recovery;
 mod redacted;
 pub mod refusals;
 

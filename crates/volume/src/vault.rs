@@ -1,5 +1,5 @@
-//! The agent's private files inside the mounted volume: `mac.key`, `agent.token`, `cluster.secret`, and `volume.key`
-//! while nobody but the owner's wallet keeps that.
+//! The agent's private files inside the mounted volume: `mac.key`, `agent.token`, `cluster.secret`, `volume.key` while
+//! nobody but the owner's wallet keeps that, and `recovered.key` between a recovery and the next split.
 //! Every write is temp + fsync + rename + fsync of the folder. Service data is not touched here.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -21,6 +21,8 @@ use crate::{MacKey, RandomError};
 pub const AGENT_DIRECTORY: &str = "agent";
 /// What the operators' token of a node's guardian is made of, besides the agent's own.
 const OPERATOR_LABEL: &[u8] = b"orama guardian operator v1";
+/// Of the generation beside a recovered key.
+const GENERATION_BYTES: usize = 8;
 /// Longest cluster secret in bytes.
 const MAX_CLUSTER_SECRET_BYTES: usize = 4096;
 
@@ -144,7 +146,46 @@ impl Vault {
 
     /// Removes the kept key, and what a write of it that was cut off left; fine when there is none.
     pub fn remove_volume_key(&self) -> Result<(), VaultError> {
-        for name in ["volume.key", ".volume.key.new"] {
+        self.remove(["volume.key", ".volume.key.new"])
+    }
+
+    /// The key that the owner brought while the split of this generation was no help; `None` when there is none, or
+    /// when another split has taken that one's place.
+    pub fn recovered_key(&self, generation: u64) -> Result<Option<VolumeKey>, VaultError> {
+        let path = self.directory.join("recovered.key");
+        let bytes = match read_bounded(&path, KEY_BYTES + GENERATION_BYTES) {
+            Ok(bytes) => bytes,
+            Err(VaultError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let wrong = || content(&path, "a key and a generation, 40 bytes");
+        let (key, of) = bytes.split_at_checked(KEY_BYTES).ok_or_else(wrong)?;
+        if *of != generation.to_be_bytes() {
+            return if of.len() == GENERATION_BYTES { Ok(None) } else { Err(wrong()) };
+        }
+        VolumeKey::from_slice(key).map(Some).map_err(|_| wrong())
+    }
+
+    /// Keeps the key in here until the split of this generation is replaced.
+    pub fn write_recovered_key(&self, key: &VolumeKey, generation: u64) -> Result<(), VaultError> {
+        let mut bytes = Zeroizing::new([0; KEY_BYTES + GENERATION_BYTES]);
+        bytes[..KEY_BYTES].copy_from_slice(key.expose());
+        bytes[KEY_BYTES..].copy_from_slice(&generation.to_be_bytes());
+        write_atomically(&self.directory.join("recovered.key"), bytes.as_slice(), 0o600)
+    }
+
+    /// Removes a key that was recovered for another split than the one of this generation; fine when there is none.
+    pub fn remove_recovered_key_unless_of(&self, generation: u64) -> Result<(), VaultError> {
+        if matches!(self.recovered_key(generation), Ok(Some(_))) {
+            return Ok(());
+        }
+        self.remove(["recovered.key", ".recovered.key.new"])
+    }
+
+    fn remove(&self, names: [&str; 2]) -> Result<(), VaultError> {
+        for name in names {
             let path = self.directory.join(name);
             match std::fs::remove_file(&path) {
                 Ok(()) => sync_directory(&self.directory),

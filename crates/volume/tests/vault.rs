@@ -121,3 +121,22 @@ fn the_kept_volume_key_comes_back_until_it_is_removed() {
     std::fs::write(root.path().join("agent/volume.key"), [7; 31]).unwrap();
     assert!(vault.volume_key().is_err());
 }
+
+#[test]
+fn a_recovered_key_is_kept_for_one_split() {
+    use orama_keyshare::VolumeKey;
+    let (root, vault) = vault();
+    let (path, key) = (root.path().join("agent/recovered.key"), VolumeKey::generate().unwrap());
+    assert!(vault.recovered_key(3).unwrap().is_none());
+    vault.write_recovered_key(&key, 3).unwrap();
+    assert_eq!(mode(&path), 0o600);
+    vault.remove_recovered_key_unless_of(3).unwrap();
+    assert!(vault.recovered_key(3).unwrap().expect("the key").matches(&key));
+    assert!(vault.recovered_key(4).unwrap().is_none());
+    std::fs::write(root.path().join("agent/.recovered.key.new"), "half").unwrap();
+    vault.remove_recovered_key_unless_of(4).unwrap();
+    assert!(!path.exists() && !root.path().join("agent/.recovered.key.new").exists());
+    vault.remove_recovered_key_unless_of(4).unwrap();
+    std::fs::write(&path, [1; 39]).unwrap();
+    assert!(matches!(vault.recovered_key(3), Err(VaultError::Content { .. })));
+}

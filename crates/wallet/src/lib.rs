@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod between;
 mod ecies;
 mod hex;
 pub mod keystore;
@@ -16,6 +17,7 @@ mod signature;
 pub mod statement;
 
 pub use address::{Address, AddressError};
+pub use between::{NotSealed, open_between, seal_between};
 pub use ecies::{
     OpenError, PLAINTEXT_LIMIT_BYTES, SEALED_OVERHEAD_BYTES, SealError, SealedTextError, open, seal,
     sealed_from_text, sealed_to_text,

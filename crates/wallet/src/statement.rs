@@ -79,6 +79,46 @@ impl FromStr for Genesis {
     }
 }
 
+/// "This node, which a gateway enrols, shall seal its volume key to me, and this WireGuard key is mine": signed once,
+/// at enrollment. The node's own id is not in it: the gateway chooses that later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The node's own; its private half never left the node.
+    pub wireguard: WireguardKey,
+    /// Of the operator's machine: the node makes it a peer, and answers sealed to it.
+    pub operator: WireguardKey,
+    pub valid_until: UtcSeconds,
+}
+
+const RECOVERY_TITLE: &str = "OramaOS recovery 1";
+const RECOVERY_LABELS: [&str; 3] = ["wireguard ", "operator ", "valid until "];
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [wireguard, operator, valid_until] = RECOVERY_LABELS;
+        writeln!(f, "{RECOVERY_TITLE}")?;
+        writeln!(f, "{wireguard}{}", self.wireguard)?;
+        writeln!(f, "{operator}{}", self.operator)?;
+        write!(f, "{valid_until}{}", self.valid_until)
+    }
+}
+
+impl FromStr for Recovery {
+    type Err = StatementError;
+
+    fn from_str(text: &str) -> Result<Self, StatementError> {
+        let (title, [wireguard, operator, valid_until]) = fields(text, RECOVERY_LABELS)?;
+        if title != RECOVERY_TITLE {
+            return Err(StatementError::Label { line: 1, expected: RECOVERY_TITLE });
+        }
+        Ok(Self {
+            wireguard: wireguard.parse()?,
+            operator: operator.parse()?,
+            valid_until: valid_until.parse()?,
+        })
+    }
+}
+
 /// Which sealed key the wallet is about to give out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnlockKind {

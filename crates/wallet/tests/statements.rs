@@ -1,7 +1,8 @@
 //! Statements: one text each, which reads back, and which no other value shares.
 
 use orama_wallet::statement::{
-    Genesis, NodeId, OneTimeKey, StatementError, Unlock, UnlockKind, UtcSeconds, VolumeId, WireguardKey,
+    Genesis, NodeId, OneTimeKey, Recovery, StatementError, Unlock, UnlockKind, UtcSeconds, VolumeId,
+    WireguardKey,
 };
 use orama_wallet::{Address, Signature};
 use proptest::collection::vec;
@@ -40,6 +41,18 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn recovery()(wireguard in any::<[u8; 32]>(), operator in any::<[u8; 32]>(), valid_until in 0..253_000_000_000_u64)
+        -> Recovery
+    {
+        Recovery {
+            wireguard: WireguardKey::from_bytes(wireguard),
+            operator: WireguardKey::from_bytes(operator),
+            valid_until: UtcSeconds::from_unix_seconds(valid_until).unwrap(),
+        }
+    }
+}
+
 /// What a wallet must be able to show, whatever the values are.
 fn can_be_shown(text: &str, lines: usize) -> bool {
     text.len() <= 512
@@ -62,6 +75,14 @@ proptest! {
         prop_assert!(can_be_shown(&text, 4), "{}", text);
         prop_assert_eq!(text.parse::<Unlock>(), Ok(statement));
         prop_assert!(text.parse::<Genesis>().is_err());
+    }
+
+    #[test]
+    fn recovery_reads_back(statement in recovery()) {
+        let text = statement.to_string();
+        prop_assert!(can_be_shown(&text, 4), "{}", text);
+        prop_assert_eq!(text.parse::<Recovery>(), Ok(statement));
+        prop_assert!(text.parse::<Unlock>().is_err() && text.parse::<Genesis>().is_err());
     }
 
     /// Two values that share all but some fields: the text is the same only if they are.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use orama_mesh::PublicKey;
 use orama_protocol::Redacted;
 use orama_protocol::enroll::{EnrollRequest, EnrollResponse, RegistrationCode};
+use orama_wallet::Address;
 
-use super::{EnrollArgs, follow};
+use super::{EnrollArgs, follow, recovery};
 use crate::bounded;
 use crate::connection::bearer;
 use crate::failure::{Exit, Failure};
@@ -27,17 +28,30 @@ const TOKEN_LIMIT_BYTES: u64 = 4 * 1024;
 const CODE_CHARS_MAX: usize = 32;
 
 pub fn run(args: EnrollArgs, gateway: &Gateway, output: &Output) -> Result<(), Failure> {
-    let token = token(args.token, args.token_file.as_deref())?;
-    let (code, wireguard_public_key) = match args.code {
-        Some(code) => (code, None),
+    let token = token(args.token.clone(), args.token_file.as_deref())?;
+    let shown = match args.code.clone() {
+        Some(code) => Shown { code, wireguard: None, owner: None },
         None => {
             output.progress(&format!("asking {} for its registration code", args.node_ip));
             fetch_code(args.node_ip, args.node_port)?
         }
     };
+    let wish = match &args.recovery {
+        Some(path) => {
+            let node = (shown.wireguard, shown.owner);
+            Some(recovery::wish(path, &args, node, gateway, &token)?)
+        }
+        None => None,
+    };
+    let code = shown.code;
     output.progress(&format!("enrolling the node with code {code} at {}", args.node_ip));
-    let request =
-        EnrollRequest { code, token: token.clone(), node_ip: args.node_ip.to_string(), wireguard_public_key };
+    let request = EnrollRequest {
+        code,
+        token: token.clone(),
+        node_ip: args.node_ip.to_string(),
+        wireguard_public_key: shown.wireguard.map(|key| key.to_string()),
+        recovery: wish.as_ref().map(|wish| wish.request.clone()),
+    };
     let body = post(gateway, &request, &token, output).map_err(|error| refused(error, args.node_ip))?;
     let enrolled: EnrollResponse = gateway::decode(PATH, &body)
         .map_err(|error| error.into_failure("cannot tell whether the node is enrolled"))?;
@@ -46,6 +60,10 @@ pub fn run(args: EnrollArgs, gateway: &Gateway, output: &Output) -> Result<(), F
         "the gateway took it: {node_id}, overlay address {}",
         text::printable(&enrolled.wg_ip, 64)
     ));
+    let recovery = match wish {
+        Some(wish) => Some(wish.fulfil(&args, &enrolled, gateway, &token, output)?),
+        None => None,
+    };
 
     if args.no_wait {
         output.pass(&body, || format!("{node_id} is enrolled; {}", how_to_check(&node_id)));
@@ -61,10 +79,13 @@ pub fn run(args: EnrollArgs, gateway: &Gateway, output: &Output) -> Result<(), F
         return Ok(());
     }
     let running = follow::until_running(&enrolled, Duration::from_secs(args.wait), gateway, output)?;
-    let json = serde_json::json!({
+    let mut json = serde_json::json!({
         "status": enrolled.status, "node_id": enrolled.node_id, "wg_ip": enrolled.wg_ip,
         "phase": running.phase, "healthy": running.healthy,
     });
+    if let Some(path) = recovery {
+        json["recovery"] = path.display().to_string().into();
+    }
     output.answer(&json, &format!("{node_id} is running at {}", text::printable(&enrolled.wg_ip, 64)));
     Ok(())
 }
@@ -113,8 +134,14 @@ fn token(argument: Option<String>, file: Option<&Path>) -> Result<Redacted, Fail
     })
 }
 
-/// The code, and the key that the node shows beside it.
-fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<(String, Option<String>), Failure> {
+/// What a node shows: its code, its key, and whose it is.
+struct Shown {
+    code: String,
+    wireguard: Option<PublicKey>,
+    owner: Option<Address>,
+}
+
+fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<Shown, Failure> {
     let url = format!("http://{ip}:{port}/");
     let doing = format!("cannot get the registration code of {ip}");
     let body = gateway::get_from_node(&url).map_err(|error| match error {
@@ -140,7 +167,9 @@ fn fetch_code(ip: Ipv4Addr, port: u16) -> Result<(String, Option<String>), Failu
         answer.wireguard_public_key.map(|text| text.parse::<PublicKey>()).transpose().map_err(|error| {
             Failure::new(Exit::Failed, format!("{doing}: it sent a WireGuard key that is none: {error}"))
         })?;
-    Ok((code, key.map(|key| key.to_string())))
+    // Only a recovery key needs it; what it is worth, the node decides.
+    let owner = answer.genesis.and_then(|genesis| genesis.owner.parse().ok());
+    Ok(Shown { code, wireguard: key, owner })
 }
 
 /// Checks the form only: it is the gateway that knows the codes.

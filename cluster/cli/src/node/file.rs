@@ -40,6 +40,19 @@ pub struct NodeFile {
     /// Absent while an enrollment is not answered yet.
     pub agent_token: Option<Redacted>,
     operator: Operator,
+    /// Only in files that `--recovery` made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<SealedKey>,
+}
+
+/// The volume key, sealed to the owner's wallet.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedKey {
+    /// UUID of the volume that it opens.
+    pub volume: String,
+    /// Hex.
+    pub sealed_key: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,7 +87,39 @@ impl NodeFile {
                 wireguard_private_key: Redacted::new(std::mem::take(&mut *key)),
                 address: operator.1.to_string(),
             },
+            recovery: None,
         }
+    }
+
+    /// A file of its own, wherever the operator wants it. Never over another file: that may be the only key of another node.
+    pub fn write_to(&self, path: &Path) -> Result<(), Failure> {
+        Self::refuse_unwritable(path)?;
+        let text = self.to_text(path)?;
+        replace(path, text.as_bytes()).map_err(|error| failed(path, "cannot write", &error))
+    }
+
+    /// Tries what [`NodeFile::write_to`] will do, while a failure still costs nothing.
+    pub fn refuse_unwritable(path: &Path) -> Result<(), Failure> {
+        if path.symlink_metadata().is_ok() {
+            let what =
+                format!("there is a file {} already, which may be the key of another node", path.display());
+            return Err(Failure::new(Exit::Usage, what).next("name another file"));
+        }
+        let draft = draft_of(path);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&draft)
+            .and_then(|_| fs::remove_file(&draft))
+            .map_err(|error| failed(path, "cannot write", &error))
+    }
+
+    fn to_text(&self, path: &Path) -> Result<Zeroizing<String>, Failure> {
+        // Its own buffer holds the keys and is wiped; what the serializer leaves behind is this process's memory.
+        toml::to_string(self)
+            .map(Zeroizing::new)
+            .map_err(|error| Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display())))
     }
 
     pub fn operator_key(&self) -> Result<PrivateKey, Failure> {
@@ -180,11 +225,10 @@ impl NodeFiles {
     /// Replaces the file: a crash leaves the old one or the new one.
     pub fn write(&self, file: &NodeFile) -> Result<PathBuf, Failure> {
         let path = self.path(&file.node_id);
-        // Its own buffer holds the keys and is wiped; what the serializer leaves behind is this process's memory.
-        let text = toml::to_string(file).map(Zeroizing::new).map_err(|error| {
-            Failure::new(Exit::Failed, format!("cannot write {}: {error}", path.display()))
-        })?;
-        self.replace(&path, text.as_bytes()).map_err(|error| failed(&path, "cannot write", &error))?;
+        let text = file.to_text(&path)?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
+        made.and_then(|()| replace(&path, text.as_bytes()))
+            .map_err(|error| failed(&path, "cannot write", &error))?;
         Ok(path)
     }
 
@@ -193,23 +237,28 @@ impl NodeFiles {
         let path = self.path(node_id);
         fs::remove_file(&path).map_err(|error| failed(&path, "cannot remove", &error))
     }
+}
 
-    fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let draft = self.folder.join(format!(".{name}.{}.new", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        let written = file
-            .write_all(content)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| fs::rename(&draft, path))
-            .and_then(|()| File::open(&self.folder)?.sync_all());
-        if written.is_err() {
-            // Gone already when the rename went through.
-            let _ = fs::remove_file(&draft);
-        }
-        written
+fn draft_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    path.with_file_name(format!(".{name}.{}.new", std::process::id()))
+}
+
+/// A crash leaves the old file or the new one.
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let draft = draft_of(path);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    let written = file
+        .write_all(content)
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&draft, path))
+        .and_then(|()| File::open(folder)?.sync_all());
+    if written.is_err() {
+        // Gone already when the rename went through.
+        let _ = fs::remove_file(&draft);
     }
+    written
 }
 
 fn failed(path: &Path, doing: &str, error: &io::Error) -> Failure {
@@ -269,5 +318,22 @@ mod tests {
         assert!(error.contains("line") && !error.contains("s3cret"), "{error}");
         fs::write(&path, [b'#'; 20_000]).unwrap();
         assert!(files.read("node-10.0.0.1").err().unwrap().to_string().contains("longer than"));
+    }
+
+    #[test]
+    fn a_recovery_file_is_written_once_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept.toml");
+        let mut file = file();
+        file.recovery = Some(SealedKey { volume: "v".into(), sealed_key: "aa".into() });
+        file.write_to(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let again = read_path(&path).unwrap();
+        assert_eq!(again.recovery.unwrap().sealed_key, "aa");
+        let error = file.write_to(&path).err().unwrap().to_string();
+        assert!(error.contains("already"), "{error}");
+        assert!(NodeFile::refuse_unwritable(&folder.path().join("nowhere/file")).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "a draft was left behind");
+        assert!(read_path(&folder.path().join("other")).is_err());
     }
 }

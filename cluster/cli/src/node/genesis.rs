@@ -37,6 +37,10 @@ pub struct GenesisArgs {
 }
 
 impl GenesisArgs {
+    pub fn wallet(&self) -> &WalletArgs {
+        &self.wallet
+    }
+
     /// Our own address in the network of the node's.
     fn operator(&self) -> Result<Ipv4Prefix, Failure> {
         let wrong = |what: String| {

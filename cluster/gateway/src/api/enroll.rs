@@ -8,6 +8,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use orama_protocol::Redacted;
 use orama_protocol::enroll::EnrollResponse;
+use orama_protocol::recovery::{RecoveryHandout, RecoveryRequest};
 use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
@@ -29,6 +30,8 @@ struct Body {
     node_ip: String,
     #[serde(default)]
     wireguard_public_key: Option<String>,
+    #[serde(default)]
+    recovery: Option<RecoveryRequest>,
 }
 
 /// Its token, out of a body that may be wrong in everything else: who holds no invite learns nothing about it.
@@ -53,11 +56,7 @@ pub async fn enroll(
     };
     let checked = checked.map_err(|error| ApiError::internal(&error))?;
     if let Err(why) = checked.map_err(|error| ApiError::internal(&error))? {
-        let error = access::unauthorized(why.to_string());
-        return Err(match why {
-            Unusable::Unknown => access::wrong_credential(&state, &request, error),
-            Unusable::Used | Unusable::Expired | Unusable::Reserved => error,
-        });
+        return Err(unusable(&state, &request, why));
     }
 
     let body: Body = request::json(&bytes)?;
@@ -70,6 +69,7 @@ pub async fn enroll(
         code: body.code,
         node_ip,
         wireguard_public_key: body.wireguard_public_key,
+        recovery: body.recovery,
     };
     // A task of its own: when the operator hangs up, what was begun is still brought to an end.
     let task = actix_web::rt::spawn(attempt::run(Arc::clone(&state), asked));
@@ -84,6 +84,32 @@ pub async fn enroll(
         node_id: enrolled.node_id,
         wg_ip: enrolled.wg_ip.to_string(),
     }))
+}
+
+/// How far the recovery key is that was asked for with this invite, which is used up by then. A command asks here before,
+/// too: a gateway that does not know this path would enrol without one.
+pub async fn recovery(state: web::Data<State>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let state = state.into_inner();
+    let digest = token::digest(&invite(&request, b"")?);
+    if let Some(handout) = state.recovery.show(&digest, std::time::Instant::now()) {
+        return Ok(HttpResponse::Ok().json(handout));
+    }
+    let checked = state.blocking(move |state| state.registry.check_invite(&digest, now())).await;
+    let checked = checked.map_err(|error| ApiError::internal(&error))?;
+    match checked.map_err(|error| ApiError::internal(&error))? {
+        Ok(()) | Err(Unusable::Used | Unusable::Reserved) => {
+            Ok(HttpResponse::Ok().json(RecoveryHandout { state: "none".into(), ..Default::default() }))
+        }
+        Err(why @ (Unusable::Unknown | Unusable::Expired)) => Err(unusable(&state, &request, why)),
+    }
+}
+
+fn unusable(state: &State, request: &HttpRequest, why: Unusable) -> ApiError {
+    let error = access::unauthorized(why.to_string());
+    match why {
+        Unusable::Unknown => access::wrong_credential(state, request, error),
+        Unusable::Used | Unusable::Expired | Unusable::Reserved => error,
+    }
 }
 
 /// The invite token of header or body; both must agree when both are there.

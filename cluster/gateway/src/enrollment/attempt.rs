@@ -9,6 +9,7 @@ use std::time::Duration;
 use orama_protocol::Redacted;
 use orama_protocol::enroll::NodeConfig;
 use orama_protocol::mesh_control::MeshPeer;
+use orama_protocol::recovery::RecoveryRequest;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -40,6 +41,8 @@ pub struct Request {
     pub node_ip: Ipv4Addr,
     /// What the operator saw at the node; a caller that did not look names none.
     pub wireguard_public_key: Option<String>,
+    /// Passed on to the node, which judges it.
+    pub recovery: Option<RecoveryRequest>,
 }
 
 pub struct Enrolled {
@@ -150,8 +153,16 @@ async fn with_invite(
     // Held until the row is stored or the attempt is over.
     let _address = offer.address;
     let result = async {
-        let node = Node { agent_token: Some(propose(&claim, offer.config).await?), ..offer.node };
-        register(state, &claim, &node, &Hold { invite: request.invite, attempt, deadline }).await?;
+        let wanted = request.recovery.is_some();
+        let agent_token = Some(propose(&claim, offer.config, request.recovery).await?);
+        let node = Node { agent_token, ..offer.node };
+        if wanted {
+            // Before the node goes on: it brings the key within seconds.
+            state.recovery.expect(&request.invite, &node.node_id, std::time::Instant::now());
+        }
+        let registered =
+            register(state, &claim, &node, &Hold { invite: request.invite, attempt, deadline }).await;
+        registered.inspect_err(|_| state.recovery.forget(&node.node_id))?;
         Ok(Enrolled { node_id: node.node_id, wg_ip: node.wg_ip })
     }
     .await;
@@ -202,7 +213,7 @@ async fn prepare(
 
     let overlay = state.config.overlay;
     taken.extend(nodes.iter().map(|node| node.wg_ip));
-    taken.insert(overlay.address);
+    taken.extend([overlay.address, overlay.network.operators()]);
     taken.extend(&own.addresses);
     let address = state
         .waiting
@@ -297,9 +308,13 @@ fn mesh_hosts(nodes: &[Node], own_address: Ipv4Addr, own_key: &str, mesh: &Mesh)
 }
 
 /// Sends the configuration and waits for the node's word.
-async fn propose(claim: &Claim, config: Box<NodeConfig>) -> Result<Redacted, AttemptError> {
+async fn propose(
+    claim: &Claim,
+    config: Box<NodeConfig>,
+    recovery: Option<RecoveryRequest>,
+) -> Result<Redacted, AttemptError> {
     let (sender, answer) = oneshot::channel();
-    call(claim, Call::Offer { config, answer: sender }).await?;
+    call(claim, Call::Offer { config, recovery, answer: sender }).await?;
     match timeout(ANSWER_LIMIT, answer).await {
         Ok(Ok(Answer::Accepted(token))) => Ok(token),
         Ok(Ok(Answer::Refused(reason))) => Err(AttemptError::Refused(reason)),

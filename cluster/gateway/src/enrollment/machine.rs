@@ -10,6 +10,7 @@
 
 use orama_protocol::Redacted;
 use orama_protocol::enroll::{ENROLL_PROTOCOL, GatewayMessage, NodeConfig, NodeMessage};
+use orama_protocol::recovery::RecoveryRequest;
 
 use super::code::Introduction;
 use crate::token;
@@ -29,7 +30,7 @@ pub enum Event {
     /// The registry's answer to [`Action::Announce`].
     Announced(Result<(), String>),
     /// From the operator's attempt.
-    Offer(Box<NodeConfig>),
+    Offer(Box<NodeConfig>, Option<RecoveryRequest>),
     Register,
     Abort(String),
 }
@@ -44,6 +45,8 @@ pub enum Action {
     Refused(String),
     /// For the store.
     Step(String),
+    /// Keep it for the operator, then tell the node so.
+    KeepRecovery(String),
     Provisioned,
     Failed(String),
     /// Close with this reason, after everything before it was sent.
@@ -65,8 +68,9 @@ pub fn step(phase: Phase, event: Event) -> (Phase, Vec<Action>) {
                 (phase, vec![])
             }
         },
-        Event::Offer(config) if phase == Phase::Waiting => {
-            (Phase::Offered, vec![Action::Send(GatewayMessage::Configure { config: *config })])
+        Event::Offer(config, recovery) if phase == Phase::Waiting => {
+            let configure = GatewayMessage::Configure { config: *config, recovery };
+            (Phase::Offered, vec![Action::Send(configure)])
         }
         Event::Register if phase == Phase::Agreed => {
             (Phase::Provisioning, vec![Action::Send(GatewayMessage::Registered)])
@@ -76,7 +80,7 @@ pub fn step(phase: Phase, event: Event) -> (Phase, Vec<Action>) {
             (Phase::Done, vec![sent, Action::Close("the enrollment was aborted")])
         }
         // The socket moved on before the attempt's wish arrived; the attempt learns it from its dropped channel.
-        Event::Offer(_) | Event::Register | Event::Abort(_) => (phase, vec![]),
+        Event::Offer(..) | Event::Register | Event::Abort(_) => (phase, vec![]),
     }
 }
 
@@ -112,6 +116,9 @@ fn said(phase: Phase, message: NodeMessage) -> (Phase, Vec<Action>) {
         }
         (Phase::Offered, NodeMessage::Refused { reason }) => (Phase::Waiting, vec![Action::Refused(reason)]),
         (Phase::Provisioning, NodeMessage::Progress { step }) => (phase, vec![Action::Step(step)]),
+        (Phase::Provisioning, NodeMessage::Recovery { answer }) => {
+            (phase, vec![Action::KeepRecovery(answer)])
+        }
         (Phase::Provisioning, NodeMessage::Provisioned) => {
             (Phase::Done, vec![Action::Provisioned, Action::Close("enrolled")])
         }
@@ -129,6 +136,7 @@ fn said(phase: Phase, message: NodeMessage) -> (Phase, Vec<Action>) {
             | NodeMessage::Accepted { .. }
             | NodeMessage::Refused { .. }
             | NodeMessage::Progress { .. }
+            | NodeMessage::Recovery { .. }
             | NodeMessage::Provisioned
             | NodeMessage::Failed { .. },
         ) => (Phase::Done, vec![Action::Close("message out of turn")]),
@@ -182,6 +190,8 @@ mod tests {
             Action::Send(GatewayMessage::Rejected { .. }) => "send-rejected",
             Action::Send(GatewayMessage::Configure { .. }) => "send-configure",
             Action::Send(GatewayMessage::Registered) => "send-registered",
+            Action::Send(GatewayMessage::RecoveryKept) => "send-kept",
+            Action::KeepRecovery(_) => "keep-recovery",
             Action::Send(GatewayMessage::Aborted { .. }) => "send-aborted",
             Action::Accepted(_) => "accepted",
             Action::Refused(_) => "refused",
@@ -194,7 +204,7 @@ mod tests {
     }
 
     fn to_offered() -> Vec<Event> {
-        vec![Event::Said(hello("ABCD2345", 1)), Event::Announced(Ok(())), Event::Offer(config())]
+        vec![Event::Said(hello("ABCD2345", 1)), Event::Announced(Ok(())), Event::Offer(config(), None)]
     }
 
     fn to_provisioning() -> Vec<Event> {
@@ -215,6 +225,9 @@ mod tests {
         assert_eq!(run(to_provisioning()), (Phase::Provisioning, vec!["send-registered"]));
         let progress = NodeMessage::Progress { step: "format".into() };
         assert_eq!(run(then(to_provisioning(), Event::Said(progress))), (Phase::Provisioning, vec!["step"]));
+        let recovery = NodeMessage::Recovery { answer: "sealed".into() };
+        let kept = then(to_provisioning(), Event::Said(recovery));
+        assert_eq!(run(kept), (Phase::Provisioning, vec!["keep-recovery"]));
         let done = then(to_provisioning(), Event::Said(NodeMessage::Provisioned));
         assert_eq!(run(done), (Phase::Done, vec!["provisioned", "close"]));
     }
@@ -243,7 +256,7 @@ mod tests {
     }
 
     fn any_event() -> impl Strategy<Value = u8> {
-        0u8..12
+        0u8..13
     }
 
     fn event(number: u8) -> Event {
@@ -256,9 +269,10 @@ mod tests {
             5 => Event::Said(NodeMessage::Failed { reason: "r".into() }),
             6 => Event::Announced(Ok(())),
             7 => Event::Announced(Err("taken".into())),
-            8 => Event::Offer(config()),
+            8 => Event::Offer(config(), None),
             9 => Event::Register,
             10 => Event::Abort("a".into()),
+            11 => Event::Said(NodeMessage::Recovery { answer: "r".into() }),
             _ => Event::Said(hello("ABCD234X", 1)),
         }
     }
@@ -283,7 +297,10 @@ mod tests {
                             prop_assert!(registered < accepted);
                             registered += 1;
                         }
-                        Action::Step(_) | Action::Provisioned | Action::Failed(_) => {
+                        Action::Step(_)
+                        | Action::KeepRecovery(_)
+                        | Action::Provisioned
+                        | Action::Failed(_) => {
                             prop_assert!(registered > 0);
                             prop_assert_eq!(before, Phase::Provisioning);
                         }

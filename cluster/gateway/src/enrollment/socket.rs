@@ -152,11 +152,11 @@ impl Conversation {
 
     async fn call(&mut self, call: Call) -> Result<(), (CloseCode, Ending)> {
         match call {
-            Call::Offer { config, answer } => {
+            Call::Offer { config, recovery, answer } => {
                 // Outside Waiting the answer is dropped, which tells the attempt that the node moved on.
                 if self.phase == Phase::Waiting {
                     self.answer = Some(answer);
-                    return self.advance(Event::Offer(config)).await;
+                    return self.advance(Event::Offer(config, recovery)).await;
                 }
                 Ok(())
             }
@@ -192,6 +192,7 @@ impl Conversation {
                     Action::Accepted(token) => self.answer(Answer::Accepted(token)),
                     Action::Refused(reason) => self.answer(Answer::Refused(reason)),
                     Action::Step(text) => self.record_step(text).await,
+                    Action::KeepRecovery(answer) => self.keep_recovery(answer).await?,
                     Action::Provisioned => self.provisioned().await,
                     Action::Failed(reason) => self.failed(reason).await,
                     Action::Close(reason) => return Err((CloseCode::Normal, reason)),
@@ -225,6 +226,18 @@ impl Conversation {
         self.store(move |state| state.registry.record_step(&node_id, &text)).await;
     }
 
+    async fn keep_recovery(&mut self, answer: String) -> Result<(), (CloseCode, Ending)> {
+        let desk = &self.state.recovery;
+        let kept = self
+            .registered
+            .as_ref()
+            .is_some_and(|node| desk.bring(&node.node_id, answer, std::time::Instant::now()));
+        if !kept {
+            return Err((CloseCode::Policy, "nobody asked for this recovery key"));
+        }
+        self.send(&GatewayMessage::RecoveryKept).await
+    }
+
     async fn provisioned(&mut self) {
         let Some(registered) = self.registered.take() else { return };
         tracing::info!(node_id = registered.node_id, "enrolled");
@@ -241,6 +254,7 @@ impl Conversation {
         self.seat.withdraw();
         let Some(registered) = self.registered.take() else { return };
         tracing::warn!(node_id = registered.node_id, ?reason, "provisioning failed");
+        self.state.recovery.fail(&registered.node_id, &reason);
         self.store(move |state| {
             if state.registry.fail_enrollment(&registered.node_id, &reason, now())? {
                 remove_from_mesh(state, &registered.public_key);
@@ -265,6 +279,7 @@ impl Conversation {
         tracing::debug!(address = %self.seat.address(), phase = ?self.phase, ending, "enrollment socket ended");
         if let Some(registered) = self.registered.take() {
             let text = format!("connection lost ({ending}) after: {}", registered.last_step);
+            self.state.recovery.fail(&registered.node_id, &text);
             self.store(move |state| state.registry.record_step(&registered.node_id, &text)).await;
         }
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orama_protocol::Redacted;
 use orama_protocol::enroll::NodeConfig;
+use orama_protocol::recovery::RecoveryRequest;
 use tokio::sync::{mpsc, oneshot};
 
 use super::code::Introduction;
@@ -18,7 +19,7 @@ pub const SEATS_PER_ADDRESS: usize = 8;
 
 /// What an operator's attempt says to a node's socket.
 pub enum Call {
-    Offer { config: Box<NodeConfig>, answer: oneshot::Sender<Answer> },
+    Offer { config: Box<NodeConfig>, recovery: Option<RecoveryRequest>, answer: oneshot::Sender<Answer> },
     Register { node_id: String, public_key: String, sent: oneshot::Sender<()> },
     Abort { reason: String },
 }

@@ -10,6 +10,7 @@ use futures_util::stream::LocalBoxStream;
 use futures_util::{Sink, SinkExt, StreamExt};
 use orama_protocol::Redacted;
 use orama_protocol::enroll::{ENROLL_PROTOCOL, ENROLL_SOCKET_PATH, GatewayMessage, NodeConfig, NodeMessage};
+use orama_protocol::recovery::RecoveryRequest;
 
 use super::{Gateway, public_key};
 
@@ -23,6 +24,8 @@ pub struct FakeNode {
     stream: LocalBoxStream<'static, Result<Frame, WsProtocolError>>,
     /// The configuration that it was offered last.
     pub config: Option<NodeConfig>,
+    /// The owner's wish that came with it.
+    pub recovery: Option<RecoveryRequest>,
 }
 
 pub fn hello(code: &str, key: u8) -> NodeMessage {
@@ -47,7 +50,7 @@ impl FakeNode {
         let request = gateway.client.ws(url).max_frame_size(1 << 20);
         let (_, framed) = request.connect().await.map_err(|error| error.to_string())?;
         let (sink, stream) = framed.split();
-        Ok(Self { sink: Box::pin(sink), stream: stream.boxed_local(), config: None })
+        Ok(Self { sink: Box::pin(sink), stream: stream.boxed_local(), config: None, recovery: None })
     }
 
     /// Connected, and waiting under its code.
@@ -104,7 +107,9 @@ impl FakeNode {
     /// Waits for the configuration.
     pub async fn configured(&mut self) {
         match self.hear().await {
-            Some(GatewayMessage::Configure { config }) => self.config = Some(config),
+            Some(GatewayMessage::Configure { config, recovery }) => {
+                (self.config, self.recovery) = (Some(config), recovery);
+            }
             other => panic!("no configuration but {other:?}"),
         }
     }

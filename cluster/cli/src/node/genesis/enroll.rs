@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::EnrollArgs;
 use super::super::agent::{NodeAgent, failure};
 use super::super::file::{NodeFile, NodeFiles};
+use super::super::recovery::keep_genesis_key;
 use crate::failure::{Exit, Failure};
 use crate::gateway::{self, CallError, NodeClient};
 use crate::output::Output;
@@ -39,6 +40,9 @@ struct Offer {
 }
 
 pub fn run(args: EnrollArgs, output: &Output) -> Result<(), Failure> {
+    if let Some(path) = &args.recovery {
+        NodeFile::refuse_unwritable(path)?;
+    }
     let operator_address = args.genesis.operator()?;
     let wallet = Wallet::find(&args.genesis.wallet)?;
     let files = NodeFiles::of_this_user()?;
@@ -91,7 +95,7 @@ pub fn run(args: EnrollArgs, output: &Output) -> Result<(), Failure> {
     let mut json = serde_json::json!({
         "status": "enrolled", "node_id": file.node_id, "wg_ip": file.wg_ip, "file": path,
     });
-    if args.no_wait {
+    if args.no_wait && args.recovery.is_none() {
         output.answer(&json, &format!("{} is enrolled", file.node_id));
         return Ok(());
     }
@@ -99,7 +103,12 @@ pub fn run(args: EnrollArgs, output: &Output) -> Result<(), Failure> {
     let running = agent.until_running(&file.node_id, Duration::from_secs(args.wait), output)?;
     json["phase"] = running.phase.into();
     json["healthy"] = running.healthy.into();
-    output.answer(&json, &format!("{} is running at {}; keep {}", file.node_id, file.wg_ip, path.display()));
+    let said = format!("{} is running at {}; keep {}", file.node_id, file.wg_ip, path.display());
+    if let Some(recovery) = &args.recovery {
+        keep_genesis_key(recovery, &agent, file, output)?;
+        json["recovery"] = recovery.display().to_string().into();
+    }
+    output.answer(&json, &said);
     Ok(())
 }
 

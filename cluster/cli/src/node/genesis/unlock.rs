@@ -1,7 +1,8 @@
-//! `orama node unlock --genesis`: fetches the sealed key, has the wallet open it, and hands it over through WireGuard
-//! with the owner's signature over a fresh challenge.
+//! `orama node unlock`: takes the sealed key, from the node (`--genesis`) or from a file that was kept (`--recovery`), has
+//! the wallet open it, and hands it over through WireGuard with the owner's signature over a fresh challenge.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -9,10 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use orama_protocol::Redacted;
 use orama_protocol::genesis::{GENESIS_KEY_PATH, GenesisKey, UNLOCK_PATH, UnlockRequest};
+use orama_protocol::recovery::UnlockChallenge;
 use orama_wallet::statement::{Unlock, UnlockKind};
 
 use super::super::agent::{NodeAgent, TunnelMode, failure};
-use super::super::file::{NodeFile, NodeFiles};
+use super::super::file::{NodeFile, NodeFiles, read_path};
 use crate::failure::{Exit, Failure};
 use crate::gateway;
 use crate::output::Output;
@@ -25,9 +27,12 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub struct UnlockArgs {
-    /// With the key that is sealed to the owner's wallet.
-    #[arg(long, required = true)]
+    /// The first node of a cluster: with the sealed key that the node keeps.
+    #[arg(long, required_unless_present = "recovery", conflicts_with = "recovery")]
     genesis: bool,
+    /// With the file that `orama node enroll --recovery` wrote, when too few guardians are left.
+    #[arg(long, value_name = "FILE", conflicts_with = "node_id")]
+    recovery: Option<PathBuf>,
     /// The node's public address, as it was given to `enroll`.
     #[arg(long, value_name = "IP")]
     node_ip: Ipv4Addr,
@@ -48,21 +53,38 @@ pub struct UnlockArgs {
 }
 
 pub fn run(args: UnlockArgs, output: &Output) -> Result<(), Failure> {
-    let mut file = find(&args)?;
+    let mut file = match &args.recovery {
+        Some(path) => read_path(path)?,
+        None => find(&args)?,
+    };
     // It may have moved since it was enrolled.
     file.node_ip = args.node_ip;
     let node_id = file.node_id.clone();
     let agent = NodeAgent::of(&file, args.tunnel)?;
-    output.progress(&format!("asking {node_id} for its sealed key"));
-    let sealed = first(&agent, &node_id, output)?;
+    let kind = if args.recovery.is_some() { UnlockKind::Recovery } else { UnlockKind::Genesis };
+    let asking = match kind {
+        UnlockKind::Genesis => format!("asking {node_id} for its sealed key"),
+        UnlockKind::Recovery => format!("asking {node_id} for a challenge"),
+    };
+    output.progress(&asking);
+    let (sealed_key, found) = first(kind, &agent, &file, output)?;
+    check_volume(&file, &found)?;
     let wallet = Wallet::find(&args.wallet)?;
-    let key = wallet.open_key(&sealed.sealed_key)?;
+    let key = wallet.open_key(&sealed_key)?;
     // The owner may have taken longer over the wallet than a challenge lives.
-    let fresh = fetch(&agent, &node_id)?;
-    let signature = sign(&wallet, &file, &fresh)?;
+    let (_, fresh) = fetch(kind, &agent, &file)?;
+    let signature = sign(kind, &wallet, &file, &fresh)?;
     output.progress("handing over the key");
-    let request =
-        UnlockRequest { key: Redacted::new(STANDARD.encode(*key)), challenge: fresh.challenge, signature };
+    let request = UnlockRequest {
+        key: Redacted::new(STANDARD.encode(*key)),
+        challenge: fresh.challenge,
+        signature,
+        kind: match kind {
+            // What an older node, which knows no other, understands too.
+            UnlockKind::Genesis => String::new(),
+            UnlockKind::Recovery => "recovery".into(),
+        },
+    };
     agent
         .post(UNLOCK_PATH, &request)
         .map_err(|error| failure(error, &format!("{node_id} is not unlocked")))?;
@@ -102,11 +124,16 @@ fn find(args: &UnlockArgs) -> Result<NodeFile, Failure> {
 }
 
 /// A node that boots listens a moment after its WireGuard is up.
-fn first(agent: &NodeAgent, node_id: &str, output: &Output) -> Result<GenesisKey, Failure> {
+fn first(
+    kind: UnlockKind,
+    agent: &NodeAgent,
+    file: &NodeFile,
+    output: &Output,
+) -> Result<(String, UnlockChallenge), Failure> {
     let end = Instant::now() + PATIENCE;
     let mut said = false;
     loop {
-        match fetch(agent, node_id) {
+        match fetch(kind, agent, file) {
             Err(failure) if failure.exit == Exit::Unreachable && Instant::now() < end => {
                 if !std::mem::replace(&mut said, true) {
                     output.progress("it does not answer yet; asking again");
@@ -118,14 +145,49 @@ fn first(agent: &NodeAgent, node_id: &str, output: &Output) -> Result<GenesisKey
     }
 }
 
-fn fetch(agent: &NodeAgent, node_id: &str) -> Result<GenesisKey, Failure> {
-    let doing = format!("{node_id} gives no sealed key");
-    let body = agent.get(GENESIS_KEY_PATH).map_err(|error| failure(error, &doing))?;
-    gateway::decode(GENESIS_KEY_PATH, &body).map_err(|error| failure(error, &doing))
+/// The sealed key, and a challenge.
+fn fetch(kind: UnlockKind, agent: &NodeAgent, file: &NodeFile) -> Result<(String, UnlockChallenge), Failure> {
+    match (kind, &file.recovery) {
+        (UnlockKind::Recovery, Some(kept)) => {
+            let doing = format!("{} gives no challenge", file.node_id);
+            let body = agent.get(UNLOCK_PATH).map_err(|error| failure(error, &doing))?;
+            let challenge = gateway::decode(UNLOCK_PATH, &body).map_err(|error| failure(error, &doing))?;
+            Ok((kept.sealed_key.clone(), challenge))
+        }
+        (UnlockKind::Recovery, None) => {
+            Err(Failure::new(Exit::Usage, "there is no recovery key in this file")
+                .next("give the file that `orama node enroll --recovery` wrote"))
+        }
+        (UnlockKind::Genesis, _) => {
+            let doing = format!("{} gives no sealed key", file.node_id);
+            let body = agent.get(GENESIS_KEY_PATH).map_err(|error| failure(error, &doing))?;
+            let key: GenesisKey =
+                gateway::decode(GENESIS_KEY_PATH, &body).map_err(|error| failure(error, &doing))?;
+            let GenesisKey { sealed_key, challenge, node_id, volume, expires_seconds } = key;
+            Ok((sealed_key, UnlockChallenge { challenge, node_id, volume, expires_seconds }))
+        }
+    }
+}
+
+/// A kept key is of one volume: a node that was enrolled again since has another.
+fn check_volume(file: &NodeFile, found: &UnlockChallenge) -> Result<(), Failure> {
+    match &file.recovery {
+        Some(kept) if kept.volume != found.volume => {
+            let found = text::printable(&found.volume, 64);
+            let what = format!("the recovery key is of volume {}, {} has {found}", kept.volume, file.node_id);
+            Err(Failure::new(Exit::Usage, what).next("look for the file of the node's last enrollment"))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Over the node that the file is about, whatever the answer says: a signature must not open another one.
-fn sign(wallet: &Wallet, file: &NodeFile, fresh: &GenesisKey) -> Result<String, Failure> {
+fn sign(
+    kind: UnlockKind,
+    wallet: &Wallet,
+    file: &NodeFile,
+    fresh: &UnlockChallenge,
+) -> Result<String, Failure> {
     let malformed = |what: &str| Failure::new(Exit::Failed, format!("{} sent {what}", file.node_id));
     if fresh.node_id != file.node_id {
         return Err(malformed("the key of another node"));
@@ -133,7 +195,7 @@ fn sign(wallet: &Wallet, file: &NodeFile, fresh: &GenesisKey) -> Result<String, 
     let challenge =
         decode_challenge(&fresh.challenge).ok_or_else(|| malformed("a challenge that is none"))?;
     let statement = Unlock {
-        kind: UnlockKind::Genesis,
+        kind,
         node: file.node_id.parse().map_err(|error| Failure::because(Exit::Usage, &error))?,
         volume: fresh.volume.parse().map_err(|_| malformed("a volume id that is none"))?,
         challenge,
