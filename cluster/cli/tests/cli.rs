@@ -14,5 +14,7 @@ mod manage;
 mod mesh;
 #[path = "cli/policy.rs"]
 mod policy;
+#[path = "cli/recovery.rs"]
+mod recovery;
 #[path = "cli/support.rs"]
 mod support;
