@@ -57,6 +57,7 @@ fn is_well(facts: &Facts) -> bool {
         | Phase::StartingServices
         | Phase::Degraded
         | Phase::Rebooting
+        | Phase::Leaving
         | Phase::PoweringOff => false,
     }
 }

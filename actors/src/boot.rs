@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{
+    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture, fut,
+};
 use orama_protocol::agent::{ServiceStatus, UnlockStatus, WireguardStatus};
 use orama_volume::{DataVolume, EarlyState, Probe, ProbeError, SealedRecord};
 
@@ -54,6 +56,22 @@ pub struct BootEvent(pub Event);
 pub struct Leave {
     pub exit: Exit,
     pub why: String,
+}
+
+/// Leaves the cluster for good: the header is marked, everything stopped, key slots and header erased, and the node boots
+/// blank. Answered when the mark is on the disk: from then on nothing keeps the node, not even a power cut.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), LeaveRefused>")]
+pub struct LeaveCluster {
+    pub why: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LeaveRefused {
+    #[error("the node is {}, not running", .0.name())]
+    NotNow(Phase),
+    #[error("the header cannot be marked: {0}")]
+    Mark(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -145,6 +163,7 @@ impl BootActor {
                 context.spawn(start.into_actor(self));
             }
             Action::CloseDown => self.close_down(context),
+            Action::Erase => self.erase(context),
             Action::Exit { exit, why } => self.exit(exit, &why),
             Action::Alarm(text) => self.registry.facts.raise_alarm(&text),
             Action::AnnounceSpawned => self.console.line("all services spawned"),
@@ -190,6 +209,34 @@ impl Handler<Leave> for BootActor {
             Verdict::Accepted | Verdict::Ignored => Ok(()),
             Verdict::Denied(why) => Err(Denied(why)),
         }
+    }
+}
+
+impl Handler<LeaveCluster> for BootActor {
+    type Result = ResponseActFuture<Self, Result<(), LeaveRefused>>;
+
+    fn handle(&mut self, LeaveCluster { why }: LeaveCluster, _: &mut Self::Context) -> Self::Result {
+        match self.state.phase {
+            Phase::Leaving => return Box::pin(fut::ready(Ok(()))),
+            phase if !phase.may_run_services() => {
+                return Box::pin(fut::ready(Err(LeaveRefused::NotNow(phase))));
+            }
+            _ => {}
+        }
+        let volume = Arc::clone(&self.volume);
+        let mark = tokio::task::spawn_blocking(move || volume.mark_leaving());
+        Box::pin(mark.into_actor(self).map(|marked, actor, context| {
+            let problem = match marked {
+                Ok(Ok(())) => {
+                    actor.console.line("this node leaves its cluster: its data and its identity are erased");
+                    actor.apply(Event::LeaveCluster { why }, context);
+                    return Ok(());
+                }
+                Ok(Err(error)) => crate::describe(&error),
+                Err(_) => "a blocking volume call panicked".to_owned(),
+            };
+            Err(LeaveRefused::Mark(problem))
+        }))
     }
 }
 

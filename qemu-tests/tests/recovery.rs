@@ -35,7 +35,10 @@ fn with_all_shares_lost_the_owner_opens_the_node_and_its_key_is_split_anew() {
     assert!(text(&other).contains("does not open"), "{}", text(&other));
     let opened = unlock(&scenario, &folder, "owner");
     assert_eq!(opened.status.code(), Some(0), "{}", text(&opened));
-    scenario.machine.wait_for("orama: the owner opens the volume with the recovery key", PROVISION_LIMIT).or_fail();
+    scenario
+        .machine
+        .wait_for("orama: the owner opens the volume with the recovery key", PROVISION_LIMIT)
+        .or_fail();
     for guardian in scenario.cluster.guardians() {
         guardian.resume().or_fail();
     }
@@ -60,7 +63,8 @@ fn wallets(folder: &Path) {
 
 fn run(scenario: &Scenario, folder: &Path, wallet: &str, arguments: &[&str]) -> Output {
     let (keystore, password) = (folder.join(wallet), folder.join("password"));
-    let wallet = ["--keystore", keystore.to_str().expect("text"), "--password-file", password.to_str().expect("text")];
+    let wallet =
+        ["--keystore", keystore.to_str().expect("text"), "--password-file", password.to_str().expect("text")];
     scenario.operator.run(&[arguments, &wallet].concat()).or_fail()
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use orama_actors::boot::Leave;
 use orama_actors::boot::machine::Exit;
+use orama_actors::boot::{Leave, LeaveCluster, LeaveRefused};
 use orama_actors::services::{OrderError, ReloadService, RestartService, StartService, StopAll, StopService};
 use orama_actors::supervise::Unavailable;
 use orama_protocol::agent::{CommandRequest, CommandResponse};
@@ -60,14 +60,15 @@ pub async fn command(
         }
         ("reboot", None) => leave(&node, Exit::Reboot, "rebooting").await,
         ("poweroff", None) => leave(&node, Exit::PowerOff, "powering off").await,
+        ("leave", None) => leave_cluster(&node).await,
         ("restart" | "start" | "reload", None) => refuse(400, format!("{action} needs a service")),
-        ("reboot" | "poweroff", Some(_)) => refuse(400, format!("{action} takes no service")),
+        ("reboot" | "poweroff" | "leave", Some(_)) => refuse(400, format!("{action} takes no service")),
         (unknown, _) => {
             let shown: String = unknown.chars().take(NAME_LIMIT).collect();
             refuse(
                 400,
                 format!(
-                    "unknown action `{shown}`: restart, start, stop, reload, status, reboot and poweroff exist"
+                    "unknown action `{shown}`: restart, start, stop, reload, status, reboot, poweroff and leave exist"
                 ),
             )
         }
@@ -78,6 +79,16 @@ async fn leave(node: &Node, exit: Exit, status: &str) -> HttpResponse {
     match node.registry.boot.ask(Leave { exit, why: "asked for by the gateway".into() }).await {
         Ok(Ok(())) => done(status),
         Ok(Err(denied)) => refuse(409, denied.to_string()),
+        Err(error) => unavailable(error),
+    }
+}
+
+/// For good; the gateway says so when nobody's shares are here any more.
+async fn leave_cluster(node: &Node) -> HttpResponse {
+    match node.registry.boot.ask(LeaveCluster { why: "the gateway lets this node leave".into() }).await {
+        Ok(Ok(())) => done("leaving"),
+        Ok(Err(error @ LeaveRefused::NotNow(_))) => refuse(409, error.to_string()),
+        Ok(Err(error @ LeaveRefused::Mark(_))) => refuse(500, error.to_string()),
         Err(error) => unavailable(error),
     }
 }

@@ -128,6 +128,7 @@ async fn provision(base: &std::path::Path) -> Result<(), Failure> {
         agent_token: AgentToken::generate()?,
         cluster_secret: Redacted::new("the cluster's secret".into()),
         keeper: Keeper::Guardians(guardians.collect()),
+        recovery: None,
     };
     let (progress, mut steps) = mpsc::channel(1);
     actix_rt::spawn(async move { while steps.recv().await.is_some() {} });

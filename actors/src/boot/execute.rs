@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use orama_volume::{Probe, ProbeError};
+use orama_volume::{LeaveError, Probe, ProbeError};
 
 use super::machine::{Event, Exit, Found, Phase};
 use super::{BootActor, CLOSE_DOWN_TIMEOUT, Enrolled, Probed, mesh_state};
@@ -45,6 +45,7 @@ impl BootActor {
             Ok(Probe::Enrolled { state, sealed }) => {
                 self.take_early_state(Enrolled { state: Arc::new(state), sealed: Arc::new(sealed) })
             }
+            Ok(Probe::Leaving) => Event::Probed(Found::Leaving),
             Err(error @ ProbeError::Damaged { .. }) => {
                 Event::Probed(Found::Damaged { why: describe(&error) })
             }
@@ -151,6 +152,19 @@ impl BootActor {
         self.then_apply(context, close);
     }
 
+    pub(super) fn erase(&self, context: &mut Context<Self>) {
+        let volume = Arc::clone(&self.volume);
+        let erase = async move {
+            match tokio::task::spawn_blocking(move || volume.erase()).await {
+                // Not marked: it was erased by a generation of this actor that did not live to hear it.
+                Ok(Ok(()) | Err(LeaveError::NotMarked { .. })) => Event::Erased,
+                Ok(Err(error)) => Event::EraseFailed { why: describe(&error) },
+                Err(_) => Event::EraseFailed { why: "a blocking volume call panicked".into() },
+            }
+        };
+        self.then_apply(context, erase);
+    }
+
     pub(super) fn exit(&self, exit: Exit, why: &str) {
         // The power port says so on the console: other ways to the end of a node go through it too.
         match exit {
@@ -171,6 +185,7 @@ impl BootActor {
         let exit = match node.phase {
             Phase::Rebooting => Exit::Reboot,
             Phase::PoweringOff => Exit::PowerOff,
+            Phase::Leaving => return Some(Event::LeaveCluster { why: node.reason }),
             Phase::Starting
             | Phase::Enrolling
             | Phase::Provisioning

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// Pause before the disk or the WireGuard interface is tried again: long enough to read the console.
 pub const RETRY: Duration = Duration::from_secs(5);
+const ERASING: &str = "erasing the key slots and the header";
 
 /// ```text
 ///                     begin provisioning
@@ -21,6 +22,7 @@ pub const RETRY: Duration = Duration::from_secs(5);
 ///         header damaged                (for good; status only)        │
 ///                                                                      ▼
 ///   every phase ── reboot, power off ─────────────────► Rebooting, PoweringOff
+///   Running, or a header that is marked ──► Leaving ── erased ──► reboot, blank
 /// ```
 /// A node whose header does not say clearly that it was never enrolled cannot reach `Provisioning`,
 /// and nothing reaches `StartingServices` but through a mounted volume. From `Unlocking` on the guardian serves.
@@ -37,6 +39,8 @@ pub enum Phase {
     StartingServices,
     Running,
     Degraded,
+    /// For good: everything is stopped, and the header erased.
+    Leaving,
     Rebooting,
     PoweringOff,
 }
@@ -56,6 +60,7 @@ impl Phase {
             Self::StartingServices => "starting-services",
             Self::Running => "running",
             Self::Degraded => "degraded",
+            Self::Leaving => "leaving",
             Self::Rebooting => "rebooting",
             Self::PoweringOff => "powering-off",
         }
@@ -72,8 +77,8 @@ impl Phase {
     }
 
     /// True when the node is on its way down and takes no further orders.
-    pub fn is_leaving(self) -> bool {
-        matches!(self, Self::Rebooting | Self::PoweringOff)
+    pub fn is_going_down(self) -> bool {
+        matches!(self, Self::Leaving | Self::Rebooting | Self::PoweringOff)
     }
 }
 
@@ -98,6 +103,8 @@ pub enum Found {
     Damaged {
         why: String,
     },
+    /// It is marked for being erased.
+    Leaving,
     /// Only after a restart of the actor: the volume is mounted and was found genuine before.
     StillMounted,
 }
@@ -148,6 +155,14 @@ pub enum Event {
         exit: Exit,
         why: String,
     },
+    /// The header is marked: whatever happens now, the node leaves its cluster.
+    LeaveCluster {
+        why: String,
+    },
+    Erased,
+    EraseFailed {
+        why: String,
+    },
     /// Services are stopped and the volume is closed, or the time for that is over.
     Closed,
     /// A pause that an action asked for is over.
@@ -174,6 +189,8 @@ pub enum Action {
     },
     /// Stop services in reverse, unmount, close; then [`Event::Closed`].
     CloseDown,
+    /// Overwrite key slots and header; then [`Event::Erased`] or [`Event::EraseFailed`].
+    Erase,
     Exit {
         exit: Exit,
         why: String,
@@ -261,7 +278,9 @@ pub fn step(state: &State, event: Event) -> Step {
             _ => state.ignore(),
         },
         Event::Leave { exit, why } => leave(state, exit, why),
-        Event::Closed => match (state.phase.is_leaving(), state.exit) {
+        Event::LeaveCluster { .. } | Event::Erased | Event::EraseFailed { .. } => leaving(state, event),
+        Event::Closed => match (state.phase.is_going_down(), state.exit) {
+            _ if state.phase == Phase::Leaving => state.explain(ERASING, [Action::Erase]),
             (true, Some(exit)) => state.stay([Action::Exit { exit, why: state.reason.clone() }]),
             _ => state.ignore(),
         },
@@ -278,6 +297,7 @@ fn probed(state: &State, found: Found) -> Step {
             let alarm = format!("data partition header damaged: {why}");
             state.go(Phase::Degraded, alarm.clone(), [Action::Alarm(alarm)])
         }
+        Found::Leaving => state.go(Phase::Leaving, ERASING, [Action::Erase]),
         Found::StillMounted => {
             state.go(Phase::StartingServices, "volume is still mounted", [Action::StartServices])
         }
@@ -289,6 +309,7 @@ fn retry(state: &State) -> Step {
         Phase::Starting => state.stay([Action::Probe]),
         Phase::Joining => state.stay([Action::BringUpMesh]),
         Phase::Mounting => state.stay([Action::Mount]),
+        Phase::Leaving => state.stay([Action::Erase]),
         Phase::Enrolling
         | Phase::Provisioning
         | Phase::Unlocking
@@ -349,8 +370,28 @@ fn mounting(state: &State, event: Event) -> Step {
     }
 }
 
+fn leaving(state: &State, event: Event) -> Step {
+    match (state.phase, event) {
+        (Phase::Running | Phase::StartingServices | Phase::Starting, Event::LeaveCluster { why }) => {
+            state.go(Phase::Leaving, why, [Action::CloseDown])
+        }
+        (Phase::Leaving, Event::LeaveCluster { .. }) => state.ignore(),
+        (phase, Event::LeaveCluster { .. }) => {
+            state.deny(format!("the node is {}, not running", phase.name()))
+        }
+        (Phase::Leaving, Event::Erased) => {
+            let why = "it has left its cluster and is blank".to_owned();
+            state.explain(why.clone(), [Action::Exit { exit: Exit::Reboot, why }])
+        }
+        (Phase::Leaving, Event::EraseFailed { why }) => {
+            state.explain(format!("the header is not erased: {why}"), [Action::Retry])
+        }
+        (_, _) => state.ignore(),
+    }
+}
+
 fn leave(state: &State, exit: Exit, why: String) -> Step {
-    if state.phase.is_leaving() {
+    if state.phase.is_going_down() {
         return state.ignore();
     }
     if state.phase == Phase::Provisioning {

@@ -60,6 +60,27 @@ fn a_damaged_header_and_an_edited_early_state_end_in_degraded() {
 }
 
 #[test]
+fn a_node_that_leaves_its_cluster_erases_its_header_and_goes_on_with_it_after_a_boot() {
+    let order = || Event::LeaveCluster { why: why() };
+    for phase in [Phase::Running, Phase::StartingServices] {
+        check(phase, order(), Phase::Leaving, &[Action::CloseDown]);
+    }
+    check(Phase::Leaving, Event::Closed, Phase::Leaving, &[Action::Erase]);
+    check(Phase::Starting, Event::Probed(Found::Leaving), Phase::Leaving, &[Action::Erase]);
+    check(Phase::Leaving, Event::EraseFailed { why: why() }, Phase::Leaving, &[Action::Retry]);
+    check(Phase::Leaving, Event::RetryDue, Phase::Leaving, &[Action::Erase]);
+    let erased = step(&at(Phase::Leaving), Event::Erased);
+    assert!(matches!(erased.actions.as_slice(), [Action::Exit { exit: Exit::Reboot, .. }]));
+    for phase in [Phase::WaitingForPeers, Phase::Enrolling, Phase::Rebooting, Phase::Degraded] {
+        assert!(matches!(step(&at(phase), order()).verdict, Verdict::Denied(_)), "{phase:?}");
+        assert_eq!(step(&at(phase), Event::Erased).verdict, Verdict::Ignored, "{phase:?}");
+    }
+    for late in [order(), Event::Leave { exit: Exit::PowerOff, why: why() }] {
+        assert_eq!(step(&at(Phase::Leaving), late).verdict, Verdict::Ignored);
+    }
+}
+
+#[test]
 fn leaving_goes_once_and_through_closing_down() {
     let reboot = Event::Leave { exit: Exit::Reboot, why: "asked by the operator".into() };
     let first = step(&at(Phase::Running), reboot.clone());
@@ -145,8 +166,8 @@ proptest! {
             if state.phase == Phase::Provisioning {
                 prop_assert!(not_enrolled, "provisioning an enrolled node");
             }
-            if before.phase.is_leaving() || before.phase == Phase::Degraded {
-                prop_assert!(state.phase == before.phase || state.phase.is_leaving());
+            if before.phase.is_going_down() || before.phase == Phase::Degraded {
+                prop_assert!(state.phase == before.phase || state.phase.is_going_down());
             }
             if step.verdict != Verdict::Accepted {
                 prop_assert_eq!(&state, &before);

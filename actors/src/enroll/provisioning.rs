@@ -100,6 +100,7 @@ impl EnrollActor {
             | boot::Phase::Running
             | boot::Phase::Degraded
             | boot::Phase::Rebooting
+            | boot::Phase::Leaving
             | boot::Phase::PoweringOff => {}
         }
     }

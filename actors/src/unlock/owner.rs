@@ -206,7 +206,7 @@ fn why_not(volume: &dyn DataVolume, kind: UnlockKind) -> String {
             Some(shares) => format!("no longer needed: the key is with {} guardians", shares.n()),
             None => "not needed now: the volume is open, or about to be".into(),
         },
-        Ok(Probe::Blank | Probe::Unfinished { .. }) => "the node is not enrolled".into(),
+        Ok(Probe::Blank | Probe::Unfinished { .. } | Probe::Leaving) => "the node is not enrolled".into(),
         Err(error) => format!("the header cannot be read: {}", crate::describe(&error)),
     }
 }

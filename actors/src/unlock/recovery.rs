@@ -45,7 +45,7 @@ impl UnlockActor {
 fn read(volume: &dyn DataVolume) -> Result<RecoveryKey, OwnerRefusal> {
     let state = match volume.probe() {
         Ok(Probe::Enrolled { state, .. }) => state,
-        Ok(Probe::Blank | Probe::Unfinished { .. }) => {
+        Ok(Probe::Blank | Probe::Unfinished { .. } | Probe::Leaving) => {
             return Err(OwnerRefusal::NotWaiting("the node is not enrolled".into()));
         }
         Err(error) => return Err(OwnerRefusal::Open(crate::describe(&error))),

@@ -98,8 +98,8 @@ pub enum NodeCommand {
     /// It was not you: the guardians delete the shares of this node's key and refuse it for good, and it is taken out of
     /// everybody's WireGuard. Its data can only be opened with a recovery key after that.
     Revoke(Node),
-    /// Takes a node out of the cluster, after the shares it keeps for others were moved. It stops its services; its
-    /// data is not recoverable after that.
+    /// Takes a node out of the cluster, after the shares it keeps for others were moved. It stops its services and erases
+    /// its key: its data is not recoverable after that.
     Leave(LeaveArgs),
 }
 

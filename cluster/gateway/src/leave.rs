@@ -17,7 +17,7 @@ use crate::registry::{Custodies, Leaving, Node, Role};
 use crate::state::{Lost, State};
 use crate::store::SqlError;
 
-/// How long a leaving node may take to stop its services; it is removed in any case.
+/// How long a leaving node may take to answer; it is removed in any case.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// Pause between attempts to remove a node whose turn has come.
 pub const FINISH_PAUSE: Duration = Duration::from_secs(15);
@@ -70,14 +70,14 @@ pub fn waiting(
         .collect()
 }
 
-/// Stops the node and removes peer and row; nothing when somebody else did so already.
+/// Lets the node erase itself, and removes peer and row; nothing when somebody else did so already.
 pub async fn finish(state: &Arc<State>, agents: &Agents, node: &Node) -> Result<(), FinishError> {
     let _one_at_a_time = state.finishing.lock().await;
     let id = node.node_id.clone();
     if !state.blocking(move |state| state.registry.leaving()).await??.contains_key(&id) {
         return Ok(());
     }
-    stop(agents, node).await;
+    tell(agents, node).await;
     let (node_id, public_key) = (node.node_id.clone(), node.public_key.clone());
     state
         .blocking(move |state| {
@@ -94,16 +94,19 @@ pub async fn finish(state: &Arc<State>, agents: &Agents, node: &Node) -> Result<
     Ok(())
 }
 
-/// Best effort: a dead node must be able to leave.
-async fn stop(agents: &Agents, node: &Node) {
-    let order = Bytes::from_static(br#"{"action":"stop"}"#);
-    match agents.ask(node, Ask::Post("/v1/agent/command", order), Some(STOP_LIMIT)).await {
-        Ok(reply) if reply.status.is_success() => {}
-        Ok(reply) => {
-            tracing::warn!(node_id = node.node_id, status = %reply.status, "a leaving node refused to stop")
-        }
-        Err(error) => {
-            tracing::warn!(node_id = node.node_id, %error, "a leaving node could not be told to stop")
+/// Best effort: a dead node must be able to leave. One whose agent knows of no leave, or cannot do it, is stopped.
+async fn tell(agents: &Agents, node: &Node) {
+    for order in [&br#"{"action":"leave"}"#[..], br#"{"action":"stop"}"#] {
+        let order = Bytes::from_static(order);
+        match agents.ask(node, Ask::Post("/v1/agent/command", order), Some(STOP_LIMIT)).await {
+            Ok(reply) if reply.status.is_success() => return,
+            Ok(reply) => {
+                tracing::warn!(node_id = node.node_id, status = %reply.status, "a leaving node refused an order")
+            }
+            Err(error) => {
+                tracing::warn!(node_id = node.node_id, %error, "a leaving node could not be told so");
+                return;
+            }
         }
     }
 }

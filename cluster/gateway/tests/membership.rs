@@ -145,7 +145,7 @@ async fn a_node_with_a_guardian_leaves_when_nobody_has_shares_there_any_more() {
     );
     owner.custody(split(3, &[11, 12, 13].map(|last| gateway.overlay(last))));
     eventually("it has left", async || (gateway.get(&path).await.0 == 404).then_some(())).await;
-    assert_eq!(leaver.commands(), [json!({ "action": "stop" })]);
+    assert_eq!(leaver.commands(), [json!({ "action": "leave" })]);
     assert!(gateway.mesh.peers().iter().all(|peer| peer.public_key != harness::public_key(5)));
     let list = told(&gateway, owner).await;
     assert!(list.peers.iter().all(|peer| peer.node_id != node_id));
@@ -165,7 +165,21 @@ async fn a_plain_leave_is_answered_with_removed_when_the_shares_move_quickly() {
     let (status, body) = gateway.post("/v1/node/leave", json!({ "node_id": id(&gateway, 5) })).await;
     let expected = json!({ "status": "removed", "wg_ip": gateway.overlay(5).to_string() });
     assert_eq!((status.as_u16(), body), (200, expected));
-    assert_eq!(members[0].commands(), [json!({ "action": "stop" })]);
+    assert_eq!(members[0].commands(), [json!({ "action": "leave" })]);
+}
+
+#[actix_web::test]
+async fn an_agent_that_knows_of_no_leave_is_stopped_and_nobody_orders_a_leave_past_the_gateway() {
+    let (mut gateway, members) = cluster(&[5, 6]).await;
+    gateway.run().await;
+    let node_id = id(&gateway, 5);
+    let command = format!("/v1/node/command?node_id={node_id}");
+    let (status, body) = gateway.post(&command, json!({ "action": "leave" })).await;
+    assert!(status == 400 && body.to_string().contains("/v1/node/leave"), "{status} {body}");
+    assert!(members[0].commands().is_empty());
+    members[0].is_old(true);
+    assert_eq!(gateway.post("/v1/node/leave", json!({ "node_id": node_id })).await.0, 200);
+    assert_eq!(members[0].commands(), [json!({ "action": "leave" }), json!({ "action": "stop" })]);
 }
 
 #[actix_web::test]

@@ -285,7 +285,7 @@ async fn a_node_leaves_whether_its_agent_answers_or_not() {
     let [[method, path, _, body]] = agent.heard().try_into().unwrap();
     assert_eq!(
         [method.as_str(), path.as_str(), body.as_str()],
-        ["POST", "/v1/agent/command", r#"{"action":"stop"}"#]
+        ["POST", "/v1/agent/command", r#"{"action":"leave"}"#]
     );
 
     // While the mesh does not answer the node stays in the registry, so that leave can be repeated.

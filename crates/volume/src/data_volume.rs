@@ -6,7 +6,7 @@ use std::path::Path;
 use orama_keyshare::VolumeKey;
 
 use crate::{
-    EarlyState, EarlyStateError, GrowError, Held, HeldError, MacKey, RandomError, RunError, SealedRecord,
+    EarlyState, EarlyStateError, GrowError, Held, HeldError, LeaveError, MacKey, RandomError, RunError, SealedRecord,
 };
 
 /// The node's data volume. Every call blocks; a call is never made from an async thread.
@@ -15,8 +15,8 @@ use crate::{
 ///            format             open              make_filesystem, mount
 ///   Blank ───────────► Unfinished ─────► (open) ─────────────────────► (mounted)
 ///     ▲                    │  ▲                                            │ write_early_state = commit
-///     │ erased             └──┘ format again                               ▼
-///     └──────────────────────────────────────────────────────────────── Enrolled
+///     │ erase              └──┘ format again          mark_leaving         ▼
+///     └──────────────────────────────────── Leaving ◄───────────────── Enrolled
 /// ```
 pub trait DataVolume: Send + Sync {
     /// Reads the header and says how far the volume has come. Changes nothing.
@@ -51,6 +51,13 @@ pub trait DataVolume: Send + Sync {
     /// Replaces what is held, as [`DataVolume::write_early_state`] does the record.
     fn write_held(&self, held: &Held, mac_key: &MacKey) -> Result<(), WriteStateError>;
 
+    /// Writes down that the node leaves its cluster: from now on every probe says [`Probe::Leaving`], and the record is
+    /// not written any more. The volume may be open and in use.
+    fn mark_leaving(&self) -> Result<(), LeaveError>;
+
+    /// Erases key slots, record and header of a marked volume; a crash on the way leaves it marked.
+    fn erase(&self) -> Result<(), LeaveError>;
+
     /// Where the volume is mounted.
     fn root(&self) -> &Path;
 }
@@ -65,6 +72,8 @@ pub enum Probe {
     /// The header carries a record. It is believed only as far as fetching shares needs, until
     /// [`SealedRecord::verify`] has been called with the key from inside the volume.
     Enrolled { state: EarlyState, sealed: SealedRecord },
+    /// The node leaves its cluster: nothing is left to do but [`DataVolume::erase`].
+    Leaving,
 }
 
 /// A header that must not be used, and must not be formatted over either.
@@ -127,6 +136,8 @@ pub enum FormatError {
     },
     #[error("{device} holds the record of an enrolled node and is not formatted")]
     Enrolled { device: String },
+    #[error("{device} is to be erased first: its node leaves the cluster")]
+    Leaving { device: String },
     #[error("{device} is open as {mapper} and is not formatted")]
     InUse { device: String, mapper: String },
     #[error("cannot give the data partition the rest of the disk")]
@@ -245,6 +256,8 @@ pub enum WriteStateError {
     OtherVolume { device: String, state: String, header: String },
     #[error("{device} has no LUKS2 header to write the record to")]
     NoHeader { device: String },
+    #[error("{device} is to be erased: its node leaves the cluster")]
+    Leaving { device: String },
     #[error("cannot read or sync {device}")]
     Device {
         device: String,

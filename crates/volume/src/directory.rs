@@ -13,7 +13,7 @@ use crate::seal::{HELD_TOKEN_TYPE, TOKEN_TYPE};
 use crate::uuid::{hex, parse_uuid, uuid_text, version_4};
 use crate::vault::write_atomically;
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Held, MacKey, MountError,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Held, LeaveError, MacKey, MountError,
     OpenError, Probe, ProbeError, SealedRecord, WriteStateError,
 };
 
@@ -34,6 +34,15 @@ pub enum CrashPoint {
     /// The same of what is held for others.
     BeforeHeld,
     AfterHeld,
+    BeforeMark,
+    /// The mark is on the disk, but the caller never hears of it.
+    AfterMark,
+    /// The key slots are gone, the record is not.
+    InErase,
+    /// Everything is gone but the mark.
+    BeforeUnmark,
+    /// Nothing is left, but the caller never hears of it.
+    AfterErase,
 }
 
 /// `<base>/header.json`, `<base>/token.json` and `<base>/held.json`, the data in `<base>/sealed` (closed) or `<base>/mounted`.
@@ -92,6 +101,10 @@ impl DirectoryVolume {
     /// The same for what is held for others.
     pub fn held_path(&self) -> PathBuf {
         self.base.join("held.json")
+    }
+
+    fn leaving_path(&self) -> PathBuf {
+        self.base.join("leaving")
     }
 
     fn header_path(&self) -> PathBuf {
@@ -177,6 +190,9 @@ impl DirectoryVolume {
         let device = self.device();
         let device_error = |source| WriteStateError::Device { device: device.clone(), source };
         self.powered().map_err(device_error)?;
+        if self.leaving_path().exists() {
+            return Err(WriteStateError::Leaving { device });
+        }
         let header = match self.header().map_err(device_error)? {
             Some(Ok(header)) => header.uuid,
             _ => return Err(WriteStateError::NoHeader { device }),
@@ -201,6 +217,9 @@ impl DataVolume for DirectoryVolume {
         let read = |source| ProbeError::Read { device: device.clone(), source };
         let damaged = |source| ProbeError::Damaged { device: device.clone(), source };
         self.powered().map_err(read)?;
+        if self.leaving_path().exists() {
+            return Ok(Probe::Leaving);
+        }
         let token = self.read_token(&self.token_path()).map_err(read)?;
         let header = match (self.header().map_err(read)?, &token) {
             (None, _) => return Ok(Probe::Blank),
@@ -224,6 +243,7 @@ impl DataVolume for DirectoryVolume {
         match self.probe() {
             Ok(Probe::Blank | Probe::Unfinished { .. }) => {}
             Ok(Probe::Enrolled { .. }) => return Err(FormatError::Enrolled { device }),
+            Ok(Probe::Leaving) => return Err(FormatError::Leaving { device }),
             Err(source) => return Err(FormatError::Probe { device, source }),
         }
         if self.lock().open {
@@ -314,6 +334,43 @@ impl DataVolume for DirectoryVolume {
         self.check_header(held.volume_uuid())?;
         let json = SealedRecord::seal_held(held, mac_key).token_json(HELD_TOKEN_TYPE);
         self.write_token(&self.held_path(), &json, [CrashPoint::BeforeHeld, CrashPoint::AfterHeld])
+    }
+
+    fn mark_leaving(&self) -> Result<(), LeaveError> {
+        let device = self.device();
+        let mark = || -> io::Result<()> {
+            self.passes(CrashPoint::BeforeMark)?;
+            self.write(&self.leaving_path(), b"leaving")?;
+            self.passes(CrashPoint::AfterMark)
+        };
+        match self.header() {
+            Ok(Some(_)) => mark().map_err(|source| LeaveError::Write { device, source }),
+            Ok(None) => Err(LeaveError::NotEnrolled { device }),
+            Err(source) => Err(LeaveError::Write { device, source }),
+        }
+    }
+
+    fn erase(&self) -> Result<(), LeaveError> {
+        let device = self.device();
+        if !self.leaving_path().exists() {
+            return Err(LeaveError::NotMarked { device });
+        }
+        let erase = || -> io::Result<()> {
+            self.powered()?;
+            for (path, point) in [
+                (self.header_path(), CrashPoint::InErase),
+                (self.held_path(), CrashPoint::InErase),
+                (self.token_path(), CrashPoint::BeforeUnmark),
+                (self.leaving_path(), CrashPoint::AfterErase),
+            ] {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => self.passes(point)?,
+                }
+            }
+            Ok(())
+        };
+        erase().map_err(|source| LeaveError::Write { device, source })
     }
 
     fn root(&self) -> &Path {

@@ -13,6 +13,7 @@ mod gpt;
 mod grow;
 mod header;
 mod held;
+mod leaving;
 mod luks;
 mod mapper;
 mod mounting;
@@ -35,6 +36,7 @@ pub use held::{
     HELD_FACTS_LIMIT_BYTES, HELD_LIMIT_BYTES, HELD_SECRETS_LIMIT_BYTES, Held, HeldError, HeldIdentity,
     HeldSecret, HoldError,
 };
+pub use leaving::LeaveError;
 pub use luks::{DEFAULT_MAPPER_NAME, LuksVolume};
 pub use program::RunError;
 pub use seal::{MacKey, MacMismatch, RandomError, SealedRecord};

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use orama_keyshare::VolumeKey;
 
@@ -16,9 +17,9 @@ use crate::program::{Finished, Run};
 use crate::seal::{HELD_TOKEN_TYPE, TOKEN_LIMIT_BYTES, TOKEN_TYPE};
 use crate::uuid::{uuid_text, version_4};
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, Held, MacKey,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, Held, LeaveError, MacKey,
     MountError, OpenError, Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError,
-    grow_data_partition, mapper, mounting,
+    grow_data_partition, leaving, mapper, mounting,
 };
 
 mod tokens;
@@ -34,6 +35,8 @@ pub struct LuksVolume {
     programs: Programs,
     /// Disk and partition number, when formatting may take the rest of the disk.
     grows: Option<(PathBuf, u32)>,
+    /// Held by whoever writes the header: a write that is under way must not undo an erasure.
+    writing: Mutex<()>,
 }
 
 impl LuksVolume {
@@ -45,6 +48,7 @@ impl LuksVolume {
             mapper_name: DEFAULT_MAPPER_NAME.to_owned(),
             programs: Programs::default(),
             grows: None,
+            writing: Mutex::new(()),
         }
     }
 
@@ -88,6 +92,10 @@ impl LuksVolume {
 
     fn read_header(&self) -> io::Result<Option<header::BinaryHeader>> {
         header::find(&File::open(&self.device)?)
+    }
+
+    fn is_leaving(&self) -> io::Result<bool> {
+        leaving::is_marked(&File::open(&self.device)?)
     }
 
     fn damaged(&self, source: Damage) -> ProbeError {
@@ -160,6 +168,9 @@ impl DataVolume for LuksVolume {
     fn probe(&self) -> Result<Probe, ProbeError> {
         let device = self.device_name();
         let read = |source| ProbeError::Read { device: device.clone(), source };
+        if self.is_leaving().map_err(read)? {
+            return Ok(Probe::Leaving);
+        }
         match self.read_header().map_err(read)? {
             None => return Ok(Probe::Blank),
             Some(found) if found.version != 2 => {
@@ -202,6 +213,7 @@ impl DataVolume for LuksVolume {
         match self.probe() {
             Ok(Probe::Blank | Probe::Unfinished { .. }) => {}
             Ok(Probe::Enrolled { .. }) => return Err(FormatError::Enrolled { device }),
+            Ok(Probe::Leaving) => return Err(FormatError::Leaving { device }),
             Err(source) => return Err(FormatError::Probe { device, source }),
         }
         let write = |source| FormatError::Write { device: device.clone(), source };
@@ -325,6 +337,26 @@ impl DataVolume for LuksVolume {
     fn write_held(&self, held: &Held, mac_key: &MacKey) -> Result<(), WriteStateError> {
         let json = SealedRecord::seal_held(held, mac_key).token_json(HELD_TOKEN_TYPE);
         self.import_token(HELD_SLOT, held.volume_uuid(), &json)
+    }
+
+    fn mark_leaving(&self) -> Result<(), LeaveError> {
+        let device = self.device_name();
+        let write = |source| LeaveError::Write { device: device.clone(), source };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.read_header().map_err(write)?.is_none() {
+            return Err(LeaveError::NotEnrolled { device });
+        }
+        leaving::mark(&self.device).map_err(write)
+    }
+
+    fn erase(&self) -> Result<(), LeaveError> {
+        let device = self.device_name();
+        let write = |source| LeaveError::Write { device: device.clone(), source };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_leaving().map_err(write)? {
+            return Err(LeaveError::NotMarked { device });
+        }
+        leaving::erase(&self.device).map_err(write)
     }
 
     fn root(&self) -> &Path {

@@ -63,6 +63,10 @@ pub async fn command(
     // Only the form is checked: which actions and services there are is the agent's to say.
     let command: NodeCommand = request::json(&body)?;
     let node = find(&state, asked.node_id, asked.wg_ip).await?;
+    if command.action == "leave" {
+        // It would erase itself with everybody's shares.
+        return Err(ApiError::bad_request("a node leaves by POST /v1/node/leave"));
+    }
     let down = matches!(command.action.as_str(), "reboot" | "poweroff");
     if down && !command.force {
         let state = state.clone().into_inner();

@@ -116,7 +116,11 @@ fn answer(state: &mut State, request: &HttpRequest, body: &[u8]) -> HttpResponse
             HttpResponse::Ok().json(status(state, revision))
         }
         ("POST", "/v1/agent/command") => {
-            state.commands.push(serde_json::from_slice(body).unwrap());
+            let order: Value = serde_json::from_slice(body).unwrap();
+            state.commands.push(order.clone());
+            if state.old && order["action"] == "leave" {
+                return HttpResponse::BadRequest().json(json!({ "error": "unknown action `leave`" }));
+            }
             HttpResponse::Ok().json(json!({ "status": "done" }))
         }
         ("PUT", "/v1/agent/peers") if !state.old => {

@@ -34,6 +34,10 @@ impl LuksVolume {
     ) -> Result<(), WriteStateError> {
         let device = self.device_name();
         let device_error = |source| WriteStateError::Device { device: device.clone(), source };
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_leaving().map_err(device_error)? {
+            return Err(WriteStateError::Leaving { device });
+        }
         let found = self.read_header().map_err(device_error)?;
         let header_uuid = found
             .and_then(|found| found.uuid)
