@@ -19,5 +19,6 @@ pub mod pki;
 pub mod process;
 pub mod resp;
 pub mod scenario;
+pub mod search;
 pub mod segment;
 pub mod vm;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use console::{Console, ConsoleError, PANIC, uptime_seconds};
+use nix::sys::signal::Signal;
+use tempfile::NamedTempFile;
 
 use crate::net::Namespace;
 use crate::process::{Process, ProcessError};
@@ -49,6 +51,8 @@ pub struct Machine {
     uplink: Uplink,
     qemu: Option<Process>,
     console: Console,
+    /// The machine's memory, when somebody is to look into it.
+    memory: Option<NamedTempFile>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,10 @@ pub enum MachineError {
     Off,
     #[error("QEMU")]
     Qemu(#[source] ProcessError),
+    #[error("making a file for the machine's memory")]
+    Memory(#[source] std::io::Error),
+    #[error("nobody asked for the machine's memory to be in a file")]
+    NoMemory,
     #[error(transparent)]
     Console(#[from] ConsoleError),
 }
@@ -83,6 +91,7 @@ impl Machine {
             uplink: Uplink::Own(vec!["tcp:9999".into(), "tcp:9998".into(), "udp:51820".into()]),
             qemu: None,
             console: Console::new(folder.join("serial.log")),
+            memory: None,
         };
         copy(image, &machine.disk())?;
         copy(Path::new(FIRMWARE_VARIABLES), &machine.variables())?;
@@ -114,6 +123,26 @@ impl Machine {
 
     pub fn is_on(&self) -> bool {
         self.qemu.is_some()
+    }
+
+    /// From the next power-on the machine's memory is a file, which [`Machine::stopped_memory`] shows.
+    pub fn keep_memory_in_a_file(&mut self) -> Result<(), MachineError> {
+        // In memory itself, where there is such a place: a disk would be written to all the time.
+        let made = NamedTempFile::new_in("/dev/shm").or_else(|_| NamedTempFile::new_in(&self.folder));
+        self.memory = Some(made.map_err(MachineError::Memory)?);
+        Ok(())
+    }
+
+    /// All of the machine's memory as it is now; the machine stands still while it is copied.
+    pub fn stopped_memory(&self) -> Result<NamedTempFile, MachineError> {
+        let memory = self.memory.as_ref().ok_or(MachineError::NoMemory)?;
+        let qemu = self.qemu.as_ref().ok_or(MachineError::Off)?;
+        let copy = NamedTempFile::new_in(&self.folder).map_err(MachineError::Memory)?;
+        qemu.signal(Signal::SIGSTOP).map_err(MachineError::Qemu)?;
+        let copied = std::fs::copy(memory.path(), copy.path());
+        qemu.signal(Signal::SIGCONT).map_err(MachineError::Qemu)?;
+        copied.map_err(MachineError::Memory)?;
+        Ok(copy)
     }
 
     pub fn disk(&self) -> PathBuf {
@@ -168,7 +197,16 @@ impl Machine {
 
     fn command(&self) -> Command {
         let mut command = self.network.command("qemu-system-x86_64");
-        command.args(["-machine", "q35", "-accel"]);
+        match &self.memory {
+            None => command.args(["-machine", "q35"]),
+            Some(file) => {
+                let (size, path) = (self.memory_mib, file.path().display());
+                command
+                    .args(["-machine", "q35,memory-backend=memory", "-object"])
+                    .arg(format!("memory-backend-file,id=memory,size={size}M,share=on,mem-path={path}"))
+            }
+        };
+        command.arg("-accel");
         // Software emulation unless asked: the same everywhere, and what the limits are made for.
         match std::env::var("ORAMA_QEMU_ACCEL") {
             Ok(accelerator) => command.arg(accelerator),

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::sync::PoisonError;
 
 use zeroize::Zeroizing;
 
