@@ -6,13 +6,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fixture::{FileVolume, mac_key, state, volume_key};
 use orama_keyshare::lifecycle::Custody;
-use orama_volume::{Damage, DataVolume, FormatError, OpenError, Probe, ProbeError, WriteStateError};
+use orama_volume::{
+    Damage, DataVolume, FormatError, LeaveError, OpenError, Probe, ProbeError, WriteStateError,
+};
 
 fn enrolled(volume: &FileVolume) -> (orama_volume::EarlyState, orama_volume::SealedRecord) {
     match volume.volume.probe() {
         Ok(Probe::Enrolled { state, sealed }) => (state, sealed),
         Ok(Probe::Blank) => panic!("blank"),
         Ok(Probe::Unfinished { why }) => panic!("unfinished: {why}"),
+        Ok(Probe::Leaving) => panic!("marked"),
         Err(error) => panic!("{error:?}"),
     }
 }
@@ -23,7 +26,9 @@ fn check_damaged(volume: &FileVolume, expect: fn(&Damage) -> bool) {
         Err(ProbeError::Damaged { source, .. }) if expect(&source) => {}
         Err(error) => panic!("other error: {error:?}"),
         Ok(Probe::Enrolled { .. }) => panic!("taken as enrolled"),
-        Ok(Probe::Blank | Probe::Unfinished { .. }) => panic!("taken as free for formatting"),
+        Ok(Probe::Blank | Probe::Unfinished { .. } | Probe::Leaving) => {
+            panic!("taken as free for formatting")
+        }
     }
     let before = volume.bytes();
     assert!(matches!(volume.volume.format(&volume_key(2)), Err(FormatError::Probe { .. })));
@@ -282,6 +287,36 @@ fn a_device_that_ends_behind_its_header_is_damage() {
     let (file, _) = FileVolume::enrolled();
     file.set_bytes(&file.bytes()[..3 << 20]);
     assert!(matches!(file.volume.probe(), Err(ProbeError::Damaged { .. })));
+}
+
+#[test]
+fn a_node_that_leaves_is_erased_and_whatever_cuts_that_off_it_stays_marked() {
+    let (file, uuid) = FileVolume::enrolled();
+    assert!(matches!(file.volume.erase(), Err(LeaveError::NotMarked { .. })));
+    file.volume.mark_leaving().unwrap();
+    let marked = file.bytes();
+    // The mark harms neither header nor key slot: cryptsetup still reads both, and writes neither over it.
+    file.volume.test_key(&volume_key(1)).unwrap();
+    let refused = file.volume.write_early_state(&state(uuid, 3), &mac_key(1));
+    assert!(matches!(refused, Err(WriteStateError::Leaving { .. })));
+    assert!(matches!(file.volume.format(&volume_key(2)), Err(FormatError::Leaving { .. })));
+    file.volume.erase().unwrap();
+    let erased = file.bytes();
+    assert!(erased[..4 << 20].iter().all(|byte| *byte == 0));
+    assert!(erased[4 << 20..] == marked[4 << 20..]);
+    // A disk that has some of the old blocks and some of the new, and the mark, which goes last.
+    let mark = (4 << 20) - 4096;
+    for cut in [2 << 20, (2 << 20) + 70_000, mark, 1 << 20, 4096, 512, 0] {
+        let mut mixed = erased.clone();
+        mixed[..cut].copy_from_slice(&marked[..cut]);
+        mixed[mark..4 << 20].copy_from_slice(&marked[mark..4 << 20]);
+        file.set_bytes(&mixed);
+        assert!(matches!(file.volume.probe(), Ok(Probe::Leaving)), "cut at {cut}");
+        file.volume.erase().unwrap();
+        assert!(matches!(file.volume.probe(), Ok(Probe::Blank)), "cut at {cut}");
+    }
+    file.volume.format(&volume_key(2)).unwrap();
+    assert!(matches!(file.volume.mark_leaving(), Ok(())));
 }
 
 #[test]

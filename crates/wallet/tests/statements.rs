@@ -154,7 +154,12 @@ fn the_documented_examples() {
     let genesis = documented_genesis().to_string();
     let [unlock, recovery] =
         [UnlockKind::Genesis, UnlockKind::Recovery].map(|kind| documented_unlock(kind).to_string());
-    for text in [genesis, unlock, recovery] {
+    let wish = Recovery {
+        wireguard: WireguardKey::from_bytes([1; 32]),
+        operator: WireguardKey::from_bytes([2; 32]),
+        valid_until: "2026-12-01T12:00:00Z".parse().unwrap(),
+    };
+    for text in [genesis, unlock, recovery, wish.to_string()] {
         assert!(DOCUMENT.contains(&format!("\n{text}\n")), "docs/formats.md lacks:\n{text}");
         let signature = wallet.sign(&text).to_string();
         assert!(DOCUMENT.contains(&signature), "docs/formats.md lacks {signature} of\n{text}");
