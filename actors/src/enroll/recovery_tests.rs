@@ -35,7 +35,7 @@ fn checked() -> Checked {
             listen_port: Some(51820),
             peers: vec![peer],
         },
-        guardians: vec![],
+        keeper: crate::unlock::Keeper::Guardians(vec![]),
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Route {
 
 /// Everything that the public listener serves. The application is built from this table, so a route that is not
 /// in it does not exist, and the tests that walk it miss none.
-pub const PUBLIC_ROUTES: [Route; 15] = [
+pub const PUBLIC_ROUTES: [Route; 16] = [
     Route { method: "POST", path: "/v1/node/invite", access: Access::AdminKey },
     Route { method: "POST", path: "/v1/node/enroll", access: Access::Invite },
     Route { method: "GET", path: RECOVERY_PATH, access: Access::Invite },
