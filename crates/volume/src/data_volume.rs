@@ -6,7 +6,8 @@ use std::path::Path;
 use orama_keyshare::VolumeKey;
 
 use crate::{
-    EarlyState, EarlyStateError, GrowError, Held, HeldError, LeaveError, MacKey, RandomError, RunError, SealedRecord,
+    EarlyState, EarlyStateError, GrowError, Held, HeldError, LeaveError, MacKey, RandomError, RunError,
+    SealedRecord,
 };
 
 /// The node's data volume. Every call blocks; a call is never made from an async thread.

@@ -13,8 +13,8 @@ use crate::seal::{HELD_TOKEN_TYPE, TOKEN_TYPE};
 use crate::uuid::{hex, parse_uuid, uuid_text, version_4};
 use crate::vault::write_atomically;
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Held, LeaveError, MacKey, MountError,
-    OpenError, Probe, ProbeError, SealedRecord, WriteStateError,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Held, LeaveError, MacKey,
+    MountError, OpenError, Probe, ProbeError, SealedRecord, WriteStateError,
 };
 
 /// Where the machine loses power. What was done before stays done; every later call on the same object fails.

@@ -17,8 +17,8 @@ use crate::program::{Finished, Run};
 use crate::seal::{HELD_TOKEN_TYPE, TOKEN_LIMIT_BYTES, TOKEN_TYPE};
 use crate::uuid::{uuid_text, version_4};
 use crate::{
-    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, Held, LeaveError, MacKey,
-    MountError, OpenError, Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError,
+    CloseError, Damage, DataVolume, EarlyState, FilesystemError, FormatError, Growth, Held, LeaveError,
+    MacKey, MountError, OpenError, Probe, ProbeError, RandomError, RunError, SealedRecord, WriteStateError,
     grow_data_partition, leaving, mapper, mounting,
 };
 
