@@ -1,6 +1,6 @@
 //! A cluster of nothing but OramaOS nodes: the first belongs to its owner's wallet, five join, and from then on they
-//! keep each other's keys. Two die, the others reboot, one is replaced, one leaves. Everything is real; nobody else
-//! keeps a share.
+//! keep each other's keys. Two die, the others reboot, one is replaced, one leaves, all lose power at once. Everything
+//! is real; nobody else keeps a share, and nobody helps after the first minutes.
 
 #[path = "six_nodes/cluster.rs"]
 mod cluster;
@@ -25,6 +25,8 @@ const DEAD: usize = 5;
 /// Those that stay up meanwhile, and the one of them that leaves at the end.
 const ALIVE: [usize; 4] = [0, 1, 2, 3];
 const LEAVER: usize = 3;
+/// Those that are the cluster at the end.
+const AT_LAST: [usize; 5] = [0, 1, 2, SLEEPER, REPLACEMENT];
 
 #[test]
 fn six_nodes_keep_each_others_keys() {
@@ -39,6 +41,7 @@ fn six_nodes_keep_each_others_keys() {
     two_die_and_the_others_reboot(&mut six);
     one_is_replaced(&mut six);
     one_leaves(&mut six);
+    all_lose_power(&mut six);
 }
 
 fn genesis_and_adoption(six: &mut Six) {
@@ -97,7 +100,8 @@ fn the_owner_is_needed_no_longer(six: &mut Six, sealed: &SealedKey) {
     assert!(refused.errors.contains("no longer needed: the key is with 5 guardians"), "{refused:?}");
 }
 
-/// Three holders are left of each key: enough, as long as nobody goes down beside the one that reboots.
+/// Three holders are left of each key, and all three reboot with its owner: each serves the others before its own
+/// volume is open.
 fn two_die_and_the_others_reboot(six: &mut Six) {
     for machine in [SLEEPER, DEAD] {
         six.fleet.machine(machine).power_cut().or_fail();
@@ -111,7 +115,11 @@ fn two_die_and_the_others_reboot(six: &mut Six) {
     for machine in ALIVE {
         let order = ["node", "command", "reboot", six.id(machine), "--force"];
         six.fleet.operator.read::<serde_json::Value>(&order).or_fail();
+    }
+    for machine in ALIVE {
         six.fleet.machine(machine).wait_for("orama: rebooting", BOOT_LIMIT).or_fail();
+    }
+    for machine in ALIVE {
         six.comes_back(machine);
     }
     six.told("two died, and the four others have rebooted");
@@ -137,8 +145,23 @@ fn one_leaves(six: &mut Six) {
     let gone = six.id(LEAVER).to_owned();
     let left = six.fleet.operator.run(&["node", "leave", &gone]).or_fail();
     assert!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
-    six.wait_split(&[0, 1, 2, SLEEPER, REPLACEMENT], 3, 4);
+    six.wait_split(&AT_LAST, 3, 4);
     let report = six.fleet.operator.report().or_fail();
     assert!(report.nodes.iter().all(|node| node.node_id != gone), "{report:?}");
     six.told("one has left in order");
+}
+
+/// No node, no guardian, no gateway is needed but those that come up themselves.
+fn all_lose_power(six: &mut Six) {
+    six.fleet.power_cut().or_fail();
+    for machine in AT_LAST {
+        six.fleet.machine(machine).power_on().or_fail();
+    }
+    for machine in AT_LAST {
+        six.comes_back(machine);
+        let status = six.status(machine);
+        assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+    }
+    six.wait_split(&AT_LAST, 3, 4);
+    six.told("all lost power, and all are back by themselves");
 }
