@@ -7,13 +7,13 @@ use std::sync::Arc;
 use orama_protocol::gateway::AdoptRequest;
 use orama_protocol::peers::PeerList;
 
-use crate::enrollment::attempt::{mesh_peer, remove_from_mesh};
+use crate::enrollment::attempt::mesh_peer;
 use crate::enrollment::code::well_formed_public_key;
 use crate::mesh::{MeshError, OwnInterface};
 use crate::node_config;
 use crate::overlay::Network;
 use crate::peers::{self, ListError};
-use crate::registry::{Node, NodeKey, Role};
+use crate::registry::{Node, Role};
 use crate::state::{Lost, State, now};
 use crate::store::SqlError;
 
@@ -88,13 +88,15 @@ fn take(state: &State, candidate: &Candidate) -> Result<PeerList, AdoptError> {
     if state.registry.owner_public_key()?.is_some_and(|owner| owner != candidate.owner_public_key) {
         return Err(AdoptError::OtherOwner);
     }
-    let known = state.registry.node(&NodeKey::Id(node.node_id.clone()))?.is_some();
-    mesh.set_peer(mesh_peer(node))?;
-    let stored = state.registry.adopt(node, &candidate.owner_public_key, candidate.operator, now());
-    if stored.is_err() && !known {
-        remove_from_mesh(state, &node.public_key);
+    let known = nodes.iter().any(|other| other.node_id == node.node_id);
+    // The row first: without its peer it gets it at the next start, but a peer without a row would be in everybody's way.
+    state.registry.adopt(node, &candidate.owner_public_key, candidate.operator, now())?;
+    if let Err(error) = mesh.set_peer(mesh_peer(node)) {
+        if !known {
+            state.registry.remove_agent(&node.node_id)?;
+        }
+        return Err(error.into());
     }
-    stored?;
     tracing::info!(node_id = node.node_id, "adopted");
     Ok(peers::list_for(state, &node.node_id)?)
 }

@@ -24,7 +24,6 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
-    pub json: serde_json::Value,
     pub errors: String,
 }
 
@@ -71,7 +70,6 @@ impl Owner {
         let output = command.output().or_fail();
         Ran {
             code: output.status.code(),
-            json: serde_json::from_slice(&output.stdout).unwrap_or_default(),
             errors: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
     }
