@@ -14,7 +14,7 @@ use crate::look;
 use crate::mesh::MeshError;
 use crate::peers::Seen;
 use crate::registry::{Custodies, Leaving, Node, Role};
-use crate::state::{Lost, State};
+use crate::state::{Lost, State, now};
 use crate::store::SqlError;
 
 /// How long a leaving node may take to answer; it is removed in any case.
@@ -85,7 +85,7 @@ pub async fn finish(state: &Arc<State>, agents: &Agents, node: &Node) -> Result<
             if let Some(mesh) = &state.mesh {
                 mesh.remove_peer(&public_key)?;
             }
-            state.registry.remove_leaving(&node_id)?;
+            state.registry.remove_leaving(&node_id, now())?;
             Ok::<_, FinishError>(())
         })
         .await??;

@@ -142,7 +142,11 @@ async fn round(
         let mut visits = stream::iter(visits).buffer_unordered(AT_ONCE);
         while let Some((node, (outcome, status))) = visits.next().await {
             note(book, node, &outcome);
+            let moving = status.as_ref().is_some_and(is_moving);
             learn(state, node, &outcome, status, cluster.revision).await?;
+            if moving {
+                book.hurry(&node.node_id, Instant::now());
+            }
         }
     }
     for node in cluster.agents() {
@@ -309,6 +313,11 @@ async fn learn(
 /// The node has left enrollment behind: its volume is committed before any other of these phases.
 pub fn is_past_enrollment(status: &Status) -> bool {
     !matches!(status.phase.as_str(), "starting" | "enrolling" | "provisioning")
+}
+
+/// Its key is being split anew: whoever needs to know where the shares are must not go by what was.
+fn is_moving(status: &Status) -> bool {
+    status.custody.as_ref().is_some_and(|custody| !matches!(custody.state.as_str(), "settled" | "sweeping"))
 }
 
 /// Whether this store is older than a list that a node was told. Revisions begin at the time and grow more slowly, so

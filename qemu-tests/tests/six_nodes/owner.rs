@@ -68,9 +68,6 @@ impl Owner {
         command.env("ORAMA_CA", &fleet.cluster.pki().authority);
         command.env("ORAMA_API_KEY_FILE", fleet.cluster.api_key()).stdin(Stdio::null());
         let output = command.output().or_fail();
-        Ran {
-            code: output.status.code(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Ran { code: output.status.code(), errors: String::from_utf8_lossy(&output.stderr).into_owned() }
     }
 }

@@ -28,8 +28,8 @@ pub fn run(args: &LeaveArgs, gateway: &Gateway, output: &Output) -> Result<(), F
     if answer["status"] != "leaving" {
         let left: LeaveResponse = gateway::decode(PATH, &body).map_err(failed)?;
         output.pass(&body, || {
-            let address = text::printable(&left.wg_ip, 64);
-            format!("{node_id} is {}; its address {address} is free again", text::printable(&left.status, 64))
+            let status = text::printable(&left.status, 64);
+            format!("{node_id} is {status} and takes no part in the cluster any more")
         });
         return Ok(());
     }
@@ -61,8 +61,10 @@ fn follow(
             Ok(_) => return Err(Failure::new(Exit::Failed, format!("{node_id} does not leave any more"))),
             Err(CallError::Status { status: 404, .. }) => {
                 let json = serde_json::json!({ "status": "removed", "wg_ip": begun.wg_ip });
-                let address = text::printable(&begun.wg_ip, 64);
-                output.answer(&json, &format!("{node_id} is removed; its address {address} is free again"));
+                output.answer(
+                    &json,
+                    &format!("{node_id} is removed and takes no part in the cluster any more"),
+                );
                 return Ok(());
             }
             // The gateway may be restarting: it goes on with the leave, and so do we.

@@ -164,7 +164,7 @@ fn leave_names_the_node_by_id_and_finds_it_by_address() {
     let ran = orama.at(&gateway, &["node", "leave", "--node-id", "node-10.0.0.4"]);
     assert_eq!(
         (ran.code, ran.out.as_str()),
-        (0, "node-10.0.0.4 is removed; its address 10.0.0.4 is free again\n")
+        (0, "node-10.0.0.4 is removed and takes no part in the cluster any more\n")
     );
     let ran = orama.at(&gateway, &["node", "leave", "--wg-ip", "10.0.0.4"]);
     assert_eq!(ran.code, 0, "{ran:?}");
@@ -192,7 +192,7 @@ fn a_leave_that_takes_time_is_followed_until_the_gateway_forgets_the_node() {
     let orama = Orama::new();
     let ran = orama.at(&gateway, &["node", "leave", "node-10.0.0.4"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(ran.out, "node-10.0.0.4 is removed; its address 10.0.0.4 is free again\n");
+    assert_eq!(ran.out, "node-10.0.0.4 is removed and takes no part in the cluster any more\n");
     assert_eq!(ran.err.matches("node-10.0.0.5: moves its shares: storing").count(), 1, "{ran:?}");
     let lines: Vec<String> = gateway.requests().into_iter().map(|request| request.line).collect();
     let look = "GET /v1/node/leave?node_id=node-10.0.0.4";

@@ -34,6 +34,10 @@ pub const ATTEMPT_LIMIT: Duration = Duration::from_secs(40);
 /// How long the socket may take for one message from us.
 const SOCKET_LIMIT: Duration = Duration::from_secs(5);
 
+/// How long the address of a guardian that left is given to nobody, seconds: a node that was off meanwhile has time to
+/// come back, hear of it and move its shares.
+const FORMER_SECONDS: i64 = 24 * 3600;
+
 pub struct Request {
     /// SHA-256 of the invite token.
     pub invite: String,
@@ -244,10 +248,11 @@ async fn prepare(
     Ok(Offer { config: Box::new(config), node, address })
 }
 
-/// Addresses that no row has and no new node may get: operators' own, and those of nodes that left, as long as somebody's
-/// key is split over them. A new node at such an address would be taken for the holder that it is not.
+/// Addresses that no row has and no new node may get: operators' own, and those of guardians that left, for a day and as
+/// long as somebody's key is known to be split over them. A new node there would be taken for the holder that it is not.
 fn promised_addresses(state: &State) -> Result<BTreeSet<Ipv4Addr>, SqlError> {
     let mut promised: BTreeSet<Ipv4Addr> = state.registry.operator_addresses()?.into_iter().collect();
+    promised.extend(state.registry.former_guardians(now() - FORMER_SECONDS)?);
     for (_, custody) in state.registry.custody_seen()?.values() {
         promised.extend(look::holders(custody));
     }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-/// A node that has the newest list is looked at this often: for its custody, and whether it lost the list.
-pub const SETTLED: Duration = Duration::from_secs(60);
+/// A node that has the newest list is looked at this often: whether it lost the list, and for its custody, by which others
+/// are judged when it goes down. As often as a node itself looks who is there.
+pub const SETTLED: Duration = Duration::from_secs(15);
 /// The same while somebody waits for what it does next.
 pub const AWAITED: Duration = Duration::from_secs(2);
 /// An agent that does not know lists of peers may be updated to one that does.

@@ -1,6 +1,7 @@
 //! Who belongs to the cluster as the nodes are told it: the revision of that list, who leaves, who keeps whose key.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use orama_protocol::peers::CustodyStatus;
 
@@ -81,10 +82,29 @@ impl Registry {
 
     /// Forgets a node that was leaving; false when it is gone already. A node that was enrolled at its place
     /// meanwhile is not touched.
-    pub fn remove_leaving(&self, node_id: &str) -> Result<bool, SqlError> {
-        let sql =
-            "DELETE FROM wireguard_peers WHERE node_id = ? AND role = 'agent' AND leaving_at IS NOT NULL";
-        Ok(self.execute(sql, vec![node_id.into()])? == 1)
+    pub fn remove_leaving(&self, node_id: &str, now: i64) -> Result<bool, SqlError> {
+        let changed = self.sql.execute(&[
+            Statement {
+                sql: "INSERT INTO former_guardians (wg_ip, left_at)
+                      SELECT wg_ip, ? FROM wireguard_peers
+                      WHERE node_id = ? AND role = 'agent' AND leaving_at IS NOT NULL AND guardian = 1
+                      ON CONFLICT (wg_ip) DO UPDATE SET left_at = excluded.left_at",
+                values: vec![now.into(), node_id.into()],
+            },
+            Statement {
+                sql: "DELETE FROM wireguard_peers
+                      WHERE node_id = ? AND role = 'agent' AND leaving_at IS NOT NULL",
+                values: vec![node_id.into()],
+            },
+        ])?;
+        Ok(changed.last() == Some(&1))
+    }
+
+    /// Addresses whose guardians left after this time.
+    pub fn former_guardians(&self, after: i64) -> Result<Vec<Ipv4Addr>, SqlError> {
+        let rows = self.query("SELECT wg_ip FROM former_guardians WHERE left_at > ?", vec![after.into()])?;
+        let bad = || SqlError::Failed("the address of a former guardian is none".into());
+        rows.into_iter().map(|row| Cells::new(row).text()?.parse().map_err(|_| bad())).collect()
     }
 
     /// The node's own guardian works: it can keep shares from now on, until it leaves.
@@ -123,8 +143,6 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::super::{Node, Role, for_test};
     use super::*;
     use orama_protocol::Redacted;
@@ -185,8 +203,10 @@ mod tests {
         assert!(raised());
         assert!(registry.begin_leaving(&node, true, 10).unwrap());
         assert!(!raised());
-        assert!(registry.remove_leaving(&node).unwrap());
+        assert!(registry.remove_leaving(&node, 9).unwrap());
         assert!(raised());
+        assert_eq!(registry.former_guardians(8).unwrap(), [Ipv4Addr::new(10, 0, 0, 2)]);
+        assert!(registry.former_guardians(9).unwrap().is_empty());
         assert!(registry.remove_peer("node-10.0.0.11").unwrap());
         assert!(raised());
     }
@@ -198,7 +218,7 @@ mod tests {
         registry.put_peer(&peer(11)).unwrap();
         assert!(!registry.begin_leaving("node-10.0.0.11", false, 1).unwrap(), "a host without agent");
         let node = enroll(&registry, 2);
-        assert!(!registry.remove_leaving(&node).unwrap(), "it stays");
+        assert!(!registry.remove_leaving(&node, 9).unwrap(), "it stays");
         registry.begin_leaving(&node, false, 100).unwrap();
         let revision = registry.peers_revision().unwrap();
         registry.put_peer(&peer(12)).unwrap();

@@ -78,4 +78,8 @@ pub const MIGRATIONS: &[&[&str]] = &[
         "CREATE TRIGGER guardian_removed AFTER DELETE ON wireguard_peers
      BEGIN DELETE FROM revocations_told WHERE guardian = old.node_id; END",
     ],
+    &[
+        // Addresses of nodes that left and had a guardian. No node gets one again soon.
+        "CREATE TABLE former_guardians (wg_ip TEXT PRIMARY KEY, left_at INTEGER NOT NULL)",
+    ],
 ];
