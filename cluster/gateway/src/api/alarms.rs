@@ -58,7 +58,7 @@ async fn expel(state: &Arc<State>, node: &Node) -> Result<(), ApiError> {
         if let Some(mesh) = &state.mesh {
             mesh.remove_peer(&public_key).map_err(|error| error.to_string())?;
         }
-        state.registry.remove_leaving(&node_id).map_err(|error| error.to_string())
+        state.registry.remove_leaving(&node_id, now()).map_err(|error| error.to_string())
     });
     let expelled = expelled.await.map_err(|error| ApiError::internal(&error))?;
     state.membership.notify_one();
