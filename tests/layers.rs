@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 /// Every file with unsafe code, and nothing else. A new entry needs a reason that no safe call would do.
 const UNSAFE_FILES: [&str; 20] = [
     "actors/examples/unlock_latency/link.rs", // the ioctl that makes a TUN device
-    "cluster/gateway/src/listener.rs", // takes over the descriptor of socket activation
-    "cluster/gateway/tests/program.rs", // hands that descriptor to the program under test
-    "cluster/cli/hostile/calls.rs",    // calls that must not work in a sandbox
-    "cluster/cli/hostile/files.rs",    // getppid and a signal, as above
-    "crates/initramfs/src/dm.rs",      // device-mapper ioctls
-    "crates/initramfs/src/modules.rs", // finit_module
-    "crates/keyshare/src/page.rs",     // the locked page of the volume key
-    "crates/mesh/src/userspace.rs",    // the signal mask around the userspace backend
-    "crates/sandbox/probe/main.rs",    // does in a sandbox what must not work there
-    "crates/sandbox/probe/refused.rs", // refused calls, signals, forks
-    "crates/sandbox/src/child.rs",     // between clone and exec
-    "crates/sandbox/src/spawn.rs",     // clone3
-    "crates/sandbox/src/sys.rs",       // system calls that nix does not have
-    "crates/sandbox/src/trial.rs",     // a traced child with made-up calls
+    "cluster/gateway/src/listener.rs",        // takes over the descriptor of socket activation
+    "cluster/gateway/tests/program.rs",       // hands that descriptor to the program under test
+    "cluster/cli/hostile/calls.rs",           // calls that must not work in a sandbox
+    "cluster/cli/hostile/files.rs",           // getppid and a signal, as above
+    "crates/initramfs/src/dm.rs",             // device-mapper ioctls
+    "crates/initramfs/src/modules.rs",        // finit_module
+    "crates/keyshare/src/page.rs",            // the locked page of the volume key
+    "crates/mesh/src/userspace.rs",           // the signal mask around the userspace backend
+    "crates/sandbox/probe/main.rs",           // does in a sandbox what must not work there
+    "crates/sandbox/probe/refused.rs",        // refused calls, signals, forks
+    "crates/sandbox/src/child.rs",            // between clone and exec
+    "crates/sandbox/src/spawn.rs",            // clone3
+    "crates/sandbox/src/sys.rs",              // system calls that nix does not have
+    "crates/sandbox/src/trial.rs",            // a traced child with made-up calls
     "crates/sandbox/src/watch/kernel.rs", // ioctls of a seccomp listener, memory of the process that waits
-    "crates/volume/src/grow.rs",       // ioctls of block devices
-    "qemu-tests/abuser/src/main.rs",   // does what no service should
-    "qemu-tests/src/net.rs",           // pre_exec: children enter a namespace
-    "src/pid1/watchdog.rs",            // the watchdog's ioctl
+    "crates/volume/src/grow.rs",          // ioctls of block devices
+    "qemu-tests/abuser/src/main.rs",      // does what no service should
+    "qemu-tests/src/net.rs",              // pre_exec: children enter a namespace
+    "src/pid1/watchdog.rs",               // the watchdog's ioctl
 ];
 
 /// Workspace crates that programs around the node may use.

@@ -12,8 +12,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use orama_keyshare::collector::Refusal;
 use orama_protocol::guardian::{
-    Challenge, ChallengeRequest, HELD_DOWN, Presence, PutSecret, SESSION_HEADER, Secret, SecretList, Session, SessionRequest,
-    Stored,
+    Challenge, ChallengeRequest, HELD_DOWN, Presence, PutSecret, SESSION_HEADER, Secret, SecretList, Session,
+    SessionRequest, Stored,
 };
 use orama_protocol::{ErrorBody, Redacted};
 use serde::Serialize;
@@ -121,8 +121,7 @@ impl GuardianClient {
         in_time(async {
             let (client, session) = self.session(guardian).await?;
             let request = client.put(self.url(guardian, "presence"));
-            let mut response =
-                send_json(request.insert_header((SESSION_HEADER, session)), &presence).await?;
+            let mut response = send_json(request.insert_header((SESSION_HEADER, session)), &presence).await?;
             match response.status() {
                 status if status.is_success() => Ok(true),
                 StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Ok(false),
