@@ -23,7 +23,7 @@ use actix_web::{App, Error, HttpMessage, HttpRequest, HttpResponse, HttpServer, 
 use orama_actors::registry::Registry;
 use orama_actors::supervise::Unavailable;
 use orama_protocol::agent::LOG_SERVICES;
-use orama_protocol::genesis::UNLOCK_PATH;
+use orama_protocol::genesis::{UNLOCK_CHALLENGE_PATH, UNLOCK_PATH};
 use orama_protocol::recovery::RECOVERY_KEY_PATH;
 use orama_protocol::{AGENT_PORT, ErrorBody};
 
@@ -94,11 +94,8 @@ fn routes(config: &mut web::ServiceConfig, node: Node) {
         .service(resource("/v1/agent/logs").route(web::get().to(logs::logs)))
         .service(resource("/v1/agent/refusals").route(web::get().to(refusals::refusals)))
         .service(resource("/v1/agent/metrics").route(web::get().to(metrics::metrics)))
-        .service(
-            resource(UNLOCK_PATH)
-                .route(web::post().to(genesis::unlock))
-                .route(web::get().to(genesis::challenge_for_recovery)),
-        )
+        .service(resource(UNLOCK_PATH).route(web::post().to(genesis::unlock)))
+        .service(resource(UNLOCK_CHALLENGE_PATH).route(web::get().to(genesis::challenge_for_recovery)))
         .service(resource(RECOVERY_KEY_PATH).route(web::get().to(genesis::recovery_key)))
         .service(resource("/v1/agent/genesis-key").route(web::get().to(genesis::sealed_key)))
         .default_service(web::to(|| async { refuse(404, "no such path") }));

@@ -25,7 +25,7 @@ const ROUTES: [(&str, &str); 11] = [
     ("GET", "/v1/agent/metrics"),
     ("POST", "/v1/agent/unlock"),
     ("GET", "/v1/agent/genesis-key"),
-    ("GET", "/v1/agent/unlock"),
+    ("GET", "/v1/agent/unlock/challenge"),
     ("GET", "/v1/agent/recovery-key"),
 ];
 

@@ -71,7 +71,7 @@ pub enum OwnerRefusal {
     )]
     NoOwner,
     #[error(
-        "a key needs the owner's signature over a challenge of this node: GET /v1/agent/genesis-key, or /v1/agent/unlock"
+        "a key needs the owner's signature over a challenge of this node: GET /v1/agent/genesis-key, or /v1/agent/unlock/challenge"
     )]
     NoAnswer,
     #[error(transparent)]

@@ -13,6 +13,8 @@ pub const GENESIS_PROGRESS_PATH: &str = "/v1/agent/enroll/progress";
 pub const GENESIS_KEY_PATH: &str = "/v1/agent/genesis-key";
 /// Takes [`UnlockRequest`], on the agent's API.
 pub const UNLOCK_PATH: &str = "/v1/agent/unlock";
+/// Gives what has to be signed to use a recovery key. Not a GET of the path before, on which only a POST is known.
+pub const UNLOCK_CHALLENGE_PATH: &str = "/v1/agent/unlock/challenge";
 /// Longest configuration, bytes; a real one has about 500.
 pub const GENESIS_CONFIGURATION_LIMIT_BYTES: usize = 4096;
 

@@ -62,7 +62,7 @@ pub struct RecoveryKey {
     pub volume: String,
 }
 
-/// `GET` of `UNLOCK_PATH` while the volume is closed.
+/// `GET` of [`crate::genesis::UNLOCK_CHALLENGE_PATH`] while the volume is closed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnlockChallenge {
     /// 32 bytes in hex, good for one attempt.

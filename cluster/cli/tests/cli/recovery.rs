@@ -138,7 +138,7 @@ fn agent(address: Ipv4Addr, volume: &'static str) -> Arc<Mutex<Vec<Request>>> {
                 assert_eq!(request.authorization, format!("Bearer {TOKEN}"));
                 let challenge = format!("{before:064x}");
                 match request.line.as_str() {
-                    "GET /v1/agent/unlock" => ok(&serde_json::json!({
+                    "GET /v1/agent/unlock/challenge" => ok(&serde_json::json!({
                         "challenge": challenge, "node_id": format!("node-{address}"), "volume": volume,
                         "expires_seconds": 60,
                     })

@@ -9,7 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use orama_protocol::Redacted;
-use orama_protocol::genesis::{GENESIS_KEY_PATH, GenesisKey, UNLOCK_PATH, UnlockRequest};
+use orama_protocol::genesis::{
+    GENESIS_KEY_PATH, GenesisKey, UNLOCK_CHALLENGE_PATH, UNLOCK_PATH, UnlockRequest,
+};
 use orama_protocol::recovery::UnlockChallenge;
 use orama_wallet::statement::{Unlock, UnlockKind};
 
@@ -150,8 +152,9 @@ fn fetch(kind: UnlockKind, agent: &NodeAgent, file: &NodeFile) -> Result<(String
     match (kind, &file.recovery) {
         (UnlockKind::Recovery, Some(kept)) => {
             let doing = format!("{} gives no challenge", file.node_id);
-            let body = agent.get(UNLOCK_PATH).map_err(|error| failure(error, &doing))?;
-            let challenge = gateway::decode(UNLOCK_PATH, &body).map_err(|error| failure(error, &doing))?;
+            let body = agent.get(UNLOCK_CHALLENGE_PATH).map_err(|error| failure(error, &doing))?;
+            let challenge =
+                gateway::decode(UNLOCK_CHALLENGE_PATH, &body).map_err(|error| failure(error, &doing))?;
             Ok((kept.sealed_key.clone(), challenge))
         }
         (UnlockKind::Recovery, None) => {
