@@ -21,7 +21,7 @@ use crate::services::{
 };
 use crate::supervise::{INTENSITY, lock, supervise};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(30);
 
 /// A process group. Its end shows as the end of a pipe whose other end is the child's standard input.
 struct Group {
