@@ -51,9 +51,9 @@ fn a_power_cut_while_provisioning_leaves_an_enrolled_node_or_none() {
 fn cut(scenario: &mut Scenario, line: &str, delay: Duration) {
     let token = scenario.operator.invite("1h").or_fail();
     std::thread::scope(|scope| {
-        let operator = &scenario.operator;
+        let (operator, public) = (&scenario.operator, scenario.machine.public_address());
         // The command fails when the node goes away under it, or succeeds before: both are fine.
-        let enrolling = scope.spawn(move || drop(operator.enroll_when_registered(&token)));
+        let enrolling = scope.spawn(move || drop(operator.enroll_when_registered(public, &token)));
         scenario.machine.wait_for(line, PROVISION_LIMIT).or_fail();
         std::thread::sleep(delay);
         scenario.machine.power_cut().or_fail();
