@@ -4,8 +4,6 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use orama_protocol::enroll::EnrollResponse;
-
 use crate::artifacts::{Artifacts, Image};
 use crate::cluster::{Cluster, Plan};
 use crate::net::Namespace;
@@ -74,12 +72,6 @@ impl Fleet {
             machine.wait_for("orama: registration code", BOOT_LIMIT)?;
         }
         Ok(())
-    }
-
-    /// Invites and enrols a machine that shows a code; returns when the operator's command does.
-    pub fn enroll(&self, index: usize) -> Result<EnrollResponse, ScenarioError> {
-        let token = self.operator.invite("1h")?;
-        Ok(self.operator.enroll_when_registered(self.public_address(index), &token)?)
     }
 
     /// Pulls the plug of every machine that is on, all within a moment.

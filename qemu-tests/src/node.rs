@@ -36,7 +36,14 @@ pub fn agent(address: Ipv4Addr) -> SocketAddr {
 
 /// The code that the node shows.
 pub fn registration_code(network: &Namespace) -> Result<Option<RegistrationCode>, HttpError> {
-    let answer = send(network, enrollment(), &Request::get("/"), PATIENCE)?;
+    registration_code_at(network, PUBLIC_ADDRESS)
+}
+
+pub fn registration_code_at(
+    network: &Namespace,
+    public: Ipv4Addr,
+) -> Result<Option<RegistrationCode>, HttpError> {
+    let answer = send(network, enrollment_at(public), &Request::get("/"), PATIENCE)?;
     Ok(serde_json::from_slice(&answer.body).ok())
 }
 

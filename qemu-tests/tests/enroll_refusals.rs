@@ -22,7 +22,8 @@ fn bad_invites_and_requests_are_refused_before_and_after_enrollment() {
 
     let code = node::registration_code(scenario.network()).or_fail().expect("still in enrollment mode").code;
     let token = scenario.operator.invite("1h").or_fail();
-    let answer = scenario.operator.enroll_when_registered(scenario.machine.public_address(), &token).or_fail();
+    let answer =
+        scenario.operator.enroll_when_registered(scenario.machine.public_address(), &token).or_fail();
     scenario.machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
     let enrolled = Enrolled { node_id: answer.node_id, address: answer.wg_ip.parse().or_fail() };
     scenario.wait_healthy(&enrolled.node_id).or_fail();

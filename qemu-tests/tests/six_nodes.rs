@@ -19,6 +19,7 @@ use header::SealedKey;
 /// The first six machines; the seventh is the replacement.
 const SIX: [usize; 6] = [0, 1, 2, 3, 4, 5];
 const REPLACEMENT: usize = 6;
+const SECOND: usize = 1;
 /// Those that die: one comes back later, one never.
 const SLEEPER: usize = 4;
 const DEAD: usize = 5;
@@ -58,11 +59,43 @@ fn genesis_and_adoption(six: &mut Six) {
     six.told("the gateway has adopted it");
 }
 
+/// The operator has no tunnel to a node that joins now, so nobody could open it after a power cut.
+fn nobody_joins_without_a_recovery_file(six: &mut Six) -> String {
+    let public = six.fleet.public_address(SECOND);
+    let shown = || node::registration_code_at(six.fleet.network(), public).or_fail().expect("it waits").code;
+    let (code, invite) = (shown(), six.fleet.operator.invite("1h").or_fail());
+    let refused = six.fleet.operator.enroll_when_registered(public, &invite).expect_err("without a file");
+    for words in ["only the owner's wallet opens the new node", "orama node enroll --recovery FILE"] {
+        assert!(refused.message().contains(words), "{}", refused.message());
+    }
+    assert!(!refused.is_not_found());
+    assert_eq!(shown(), code, "it has a new code");
+    let report = six.fleet.operator.report().or_fail();
+    assert!(report.nodes.iter().all(|row| row.node_id == six.ids[0]), "{report:?}");
+    invite
+}
+
+/// The second node, alone with the first: it loses its power, and its recovery file opens it.
+fn the_second_is_opened_with_its_file(six: &mut Six, invite: &str) {
+    six.join_with(SECOND, invite);
+    let machine = six.fleet.machine(SECOND);
+    machine.wait_for("orama: key sealed to the owner's wallet", PROVISION_LIMIT).or_fail();
+    machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
+    machine.power_cut().or_fail();
+    machine.power_on().or_fail();
+    machine.wait_for("orama: phase waiting-for-owner", BOOT_LIMIT).or_fail();
+    six.recover(SECOND);
+    six.fleet.machine(SECOND).wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    six.told("the second has joined, lost its power, and was opened with its recovery file");
+}
+
 fn five_join(six: &mut Six) {
-    for machine in &SIX[1..] {
+    let invite = nobody_joins_without_a_recovery_file(six);
+    the_second_is_opened_with_its_file(six, &invite);
+    for machine in &SIX[2..] {
         six.join(*machine);
     }
-    for machine in &SIX[1..] {
+    for machine in &SIX[2..] {
         let machine = six.fleet.machine(*machine);
         machine.wait_for("orama: key sealed to the owner's wallet", PROVISION_LIMIT).or_fail();
         machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();

@@ -100,7 +100,8 @@ impl UnlockActor {
         let (owner_wait, wait) = OwnerWait::new(state, Some(sealed_key));
         let why = match self.settings.owner {
             Some(owner) => format!(
-                "waiting for the owner {owner}: orama node unlock --genesis --node-ip <this node's address>"
+                "waiting for the owner {owner}: orama node unlock --genesis --node-ip <this node's address>, or \
+                 --recovery FILE instead of --genesis when it joined through a gateway"
             ),
             None => OwnerRefusal::NoOwner.to_string(),
         };

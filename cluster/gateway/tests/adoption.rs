@@ -3,9 +3,11 @@
 
 mod harness;
 
+use actix_web::http::StatusCode;
+use futures_util::future::join;
 use harness::member::{Member, split};
 use harness::node::AGENT_TOKEN;
-use harness::{FakeNode, Gateway, Setting, eventually, public_key};
+use harness::{FakeNode, Gateway, Setting, eventually, public_key, read};
 use serde_json::{Value, json};
 
 /// A gateway without any guardian, in an overlay on loopback.
@@ -24,6 +26,16 @@ fn adoption(gateway: &Gateway, last: u8, key: u8) -> Value {
         "public_key": public_key(key), "endpoint": "192.0.2.7:51820", "agent_token": AGENT_TOKEN,
         "owner_public_key": owner(), "operator_address": gateway.overlay(3),
     })
+}
+
+fn wish() -> Value {
+    json!({ "statement": "a text\nof two lines", "signature": "ab" })
+}
+
+async fn enroll_with_recovery(gateway: &Gateway, code: &str, invite: &str) -> (StatusCode, Value) {
+    let body = json!({ "code": code, "token": invite, "node_ip": "203.0.113.7", "recovery": wish() });
+    let sent = gateway.client.post(gateway.url("/v1/node/enroll")).send_json(&body).await;
+    read(sent.unwrap()).await
 }
 
 #[actix_web::test]
@@ -75,8 +87,18 @@ async fn the_owner_keeps_the_keys_of_those_who_join_before_there_are_guardians()
     let (status, body) = gateway.enroll("ABCD2345", &invite, "203.0.113.7").await;
     assert!(status == 409 && body["error"].as_str().unwrap().contains("0 guardians"), "{body}");
     assert_eq!(gateway.post("/v1/node/adopt", adoption(&gateway, 2, 2)).await.0, 200);
-    let enrolled = gateway.enroll_node(&mut node, "ABCD2345", "203.0.113.7").await;
-    assert_eq!(enrolled.wg_ip, gateway.overlay(4).to_string(), "the owner's machine has the one before");
+    let (status, body) = gateway.enroll("ABCD2345", &invite, "203.0.113.7").await;
+    assert_eq!(status, 409, "{body}");
+    for words in ["only the owner's wallet opens the new node", "orama node enroll --recovery FILE"] {
+        assert!(body["error"].as_str().unwrap().contains(words), "{body}");
+    }
+    assert_eq!(gateway.registry().nodes().unwrap().len(), 1, "nothing was stored");
+    // The same invite and the same code, with a recovery file.
+    let (answer, ()) = join(enroll_with_recovery(&gateway, "ABCD2345", &invite), node.accept()).await;
+    assert_eq!(answer.0, 200, "{}", answer.1);
+    let wg_ip = gateway.overlay(4).to_string();
+    assert_eq!(answer.1["wg_ip"], json!(wg_ip), "the owner's machine has the one before");
+    assert_eq!(serde_json::to_value(node.recovery.take()).unwrap(), wish());
     let config = node.config.take().unwrap();
     assert_eq!(config.owner_public_key, Some(owner()));
     assert!(config.peers.iter().all(|peer| !peer.guardian));

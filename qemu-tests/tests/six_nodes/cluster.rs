@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use orama_protocol::agent::Status;
+use orama_protocol::enroll::EnrollResponse;
 use orama_protocol::gateway::{CustodyReport, NodeReport};
 use qemu_tests::artifacts::{Artifacts, Image};
 use qemu_tests::fleet::Fleet;
@@ -46,11 +47,25 @@ impl Six {
         self.fleet.operator.status(self.id(machine)).or_fail()
     }
 
-    /// Enrols a machine that shows its code, through the gateway. Machines join in their order.
+    /// Enrols a machine that shows its code, through the gateway, with a recovery file. Machines join in their order.
     pub fn join(&mut self, machine: usize) {
+        let invite = self.fleet.operator.invite("1h").or_fail();
+        self.join_with(machine, &invite);
+    }
+
+    pub fn join_with(&mut self, machine: usize, invite: &str) {
         assert_eq!(self.ids.len(), machine);
-        let enrolled = self.fleet.enroll(machine).or_fail();
-        self.ids.push(enrolled.node_id);
+        let public = self.fleet.public_address(machine);
+        let enrolled = self.owner.join(&self.fleet, public, invite, &recovery_file(machine));
+        assert_eq!(enrolled.code, Some(0), "{enrolled:?}");
+        self.ids.push(serde_json::from_str::<EnrollResponse>(&enrolled.answer).or_fail().node_id);
+    }
+
+    /// Opens a machine that waits for its owner.
+    pub fn recover(&mut self, machine: usize) {
+        let public = self.fleet.public_address(machine);
+        let opened = self.owner.recover(&self.fleet, public, &recovery_file(machine));
+        assert_eq!(opened.code, Some(0), "{opened:?}");
     }
 
     /// From the kernel to a guardian that serves, without anybody's help.
@@ -86,4 +101,8 @@ impl Six {
             std::thread::sleep(Duration::from_secs(2));
         }
     }
+}
+
+fn recovery_file(machine: usize) -> String {
+    format!("recovery-{machine}.toml")
 }

@@ -24,8 +24,12 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
+    pub answer: String,
     pub errors: String,
 }
+
+/// The gateway's overlay is on this machine too, but without the owner's address: the command brings its own.
+const OWN_TUNNEL: [&str; 2] = ["--tunnel", "always"];
 
 impl Owner {
     pub fn beside(fleet: &Fleet, artifacts: &Artifacts) -> Self {
@@ -40,34 +44,55 @@ impl Owner {
 
     /// Enrols the first node, with this overlay address.
     pub fn enroll(&self, fleet: &Fleet, public: Ipv4Addr, address: Ipv4Addr) -> Ran {
-        let address = format!("{address}/24");
-        let more = ["--genesis", "--address", &address, "--operator-address", "10.0.0.254", "--wait", "4m"];
-        self.run(fleet, &[&["node", "enroll", "--node-ip", &public.to_string()], &more[..]].concat(), true)
+        let (public, address) = (public.to_string(), format!("{address}/24"));
+        let order = ["node", "enroll", "--node-ip", &public, "--genesis", "--address", &address];
+        let more = ["--operator-address", "10.0.0.254", "--wait", "4m"];
+        self.run_with_wallet(fleet, &[&order[..], &more, &OWN_TUNNEL].concat())
+    }
+
+    /// Enrols a node through the gateway, and keeps its recovery file under this name.
+    pub fn join(&self, fleet: &Fleet, public: Ipv4Addr, invite: &str, file: &str) -> Ran {
+        let (public, file, token) = (public.to_string(), self.path(file), self.path("invite"));
+        std::fs::write(&token, invite).or_fail();
+        let order = ["node", "enroll", "--node-ip", &public, "--token-file", &token, "--recovery", &file];
+        self.run_with_wallet(fleet, &[&order[..], &["--no-wait"]].concat())
     }
 
     pub fn unlock(&self, fleet: &Fleet, public: Ipv4Addr) -> Ran {
-        let arguments = ["node", "unlock", "--genesis", "--wait", "4m", "--node-ip", &public.to_string()];
-        self.run(fleet, &arguments, true)
+        let order = ["node", "unlock", "--genesis", "--wait", "4m", "--node-ip", &public.to_string()];
+        self.run_with_wallet(fleet, &[&order[..], &OWN_TUNNEL].concat())
+    }
+
+    /// Opens a node with the recovery file of this name.
+    pub fn recover(&self, fleet: &Fleet, public: Ipv4Addr, file: &str) -> Ran {
+        let (public, file) = (public.to_string(), self.path(file));
+        let order = ["node", "unlock", "--recovery", &file, "--wait", "4m", "--node-ip", &public];
+        self.run_with_wallet(fleet, &[&order[..], &OWN_TUNNEL].concat())
     }
 
     /// Lets the gateway take the node over.
     pub fn adopt(&self, fleet: &Fleet, node_id: &str) -> Ran {
-        let file = self.folder.join(format!("orama/nodes/{node_id}.toml"));
-        self.run(fleet, &["node", "adopt", &file.display().to_string()], false)
+        let file = self.path(&format!("orama/nodes/{node_id}.toml"));
+        self.run(fleet, &[&["node", "adopt", &file], &OWN_TUNNEL[..]].concat())
     }
 
-    fn run(&self, fleet: &Fleet, arguments: &[&str], wallet: bool) -> Ran {
+    fn run_with_wallet(&self, fleet: &Fleet, arguments: &[&str]) -> Ran {
+        let (keystore, password) = (self.path("keystore"), self.path("password"));
+        self.run(fleet, &[arguments, &["--keystore", &keystore, "--password-file", &password]].concat())
+    }
+
+    fn run(&self, fleet: &Fleet, arguments: &[&str]) -> Ran {
         let mut command = fleet.network().command(&self.program);
-        // The gateway's overlay is on this machine too, but without the owner's address: the command brings its own.
-        command.arg("--json").args(arguments).args(["--tunnel", "always"]).env_clear();
-        if wallet {
-            command.arg("--keystore").arg(self.folder.join("keystore"));
-            command.arg("--password-file").arg(self.folder.join("password"));
-        }
+        command.arg("--json").args(arguments).env_clear();
         command.env("XDG_CONFIG_HOME", &self.folder).env("ORAMA_GATEWAY", Operator::gateway_url());
         command.env("ORAMA_CA", &fleet.cluster.pki().authority);
         command.env("ORAMA_API_KEY_FILE", fleet.cluster.api_key()).stdin(Stdio::null());
         let output = command.output().or_fail();
-        Ran { code: output.status.code(), errors: String::from_utf8_lossy(&output.stderr).into_owned() }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: output.status.code(), answer: text(&output.stdout), errors: text(&output.stderr) }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).display().to_string()
     }
 }

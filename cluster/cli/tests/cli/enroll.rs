@@ -145,6 +145,7 @@ fn what_the_gateway_refuses_is_explained() {
         (error(401, "this invite was used"), 4, "make a new one with `orama node invite`"),
         (error(404, "no node is waiting with this code"), 5, "check the code"),
         (error(409, "another operator is enrolling it"), 1, "another operator is enrolling it"),
+        (error(409, "give --recovery FILE"), 1, "then try again: the invite was not used up"),
         (error(502, "mesh is down"), 3, "mesh is down"),
         (ok("[]"), 1, "cannot tell whether the node is enrolled"),
     ] {

@@ -143,6 +143,7 @@ fn refuse(error: &AttemptError) -> ApiError {
         AttemptError::UnknownCode => StatusCode::NOT_FOUND,
         AttemptError::Busy
         | AttemptError::TooFewGuardians { .. }
+        | AttemptError::NoRecoveryFile { .. }
         | AttemptError::KeyTaken(_)
         | AttemptError::OtherKey
         | AttemptError::Conflict => StatusCode::CONFLICT,

@@ -72,6 +72,13 @@ pub enum AttemptError {
     )]
     TooFewGuardians { have: usize },
     #[error(
+        "the cluster has {have} guardians that were added with `peer add`, fewer than {GUARDIANS_NEEDED}: until five \
+         nodes keep shares only the owner's wallet opens the new node after a reboot, and without a recovery file there \
+         is no way to bring it the key: give the owner's wallet and --recovery FILE, as in orama node enroll --recovery \
+         FILE --keystore FILE …"
+    )]
+    NoRecoveryFile { have: usize },
+    #[error(
         "the node that waits with this code has another WireGuard key than the one at the address you gave: somebody \
          may be posing as it; restart the node for a new code"
     )]
@@ -115,10 +122,7 @@ pub async fn run(state: Arc<State>, request: Request) -> Result<Enrolled, Attemp
     let (nodes, owner) = state
         .blocking(|state| Ok::<_, SqlError>((state.registry.nodes()?, state.registry.owner_public_key()?)))
         .await??;
-    if !has_first_guardians(&nodes) && owner.is_none() {
-        let have = nodes.iter().filter(|node| is_first_guardian(node)).count();
-        return Err(AttemptError::TooFewGuardians { have });
-    }
+    keeper(&nodes, owner, request.recovery.is_some())?;
     if !state.waiting.knows(&request.code) {
         return Err(AttemptError::UnknownCode);
     }
@@ -153,11 +157,11 @@ async fn with_invite(
     if shown.is_some_and(|key| *key != claim.introduction.wireguard_public_key) {
         return Err(AttemptError::OtherKey);
     }
-    let offer = prepare(state, mesh, &claim, request.node_ip).await?;
+    let wanted = request.recovery.is_some();
+    let offer = prepare(state, mesh, &claim, (request.node_ip, wanted)).await?;
     // Held until the row is stored or the attempt is over.
     let _address = offer.address;
     let result = async {
-        let wanted = request.recovery.is_some();
         let agent_token = Some(propose(&claim, offer.config, request.recovery).await?);
         let node = Node { agent_token, ..offer.node };
         if wanted {
@@ -190,12 +194,13 @@ struct Offer {
     address: HeldAddress,
 }
 
-/// Chooses the address and composes what the node is told.
+/// Chooses the address and composes what the node is told; beside its public address, whether there will be a recovery
+/// file.
 async fn prepare(
     state: &Arc<State>,
     mesh: &Mesh,
     claim: &Claim,
-    node_ip: Ipv4Addr,
+    (node_ip, recovery): (Ipv4Addr, bool),
 ) -> Result<Offer, AttemptError> {
     let key = claim.introduction.wireguard_public_key.clone();
     let (own, nodes, mut taken, owner) = state
@@ -207,6 +212,8 @@ async fn prepare(
             Ok::<_, AttemptError>((own, state.registry.nodes()?, taken, owner))
         })
         .await??;
+    // Again: guardians may have gone since the first look.
+    let owner = keeper(&nodes, owner, recovery)?;
     let key = &claim.introduction.wireguard_public_key;
     if own.public_key == *key {
         return Err(AttemptError::KeyTaken("this gateway".into()));
@@ -230,7 +237,7 @@ async fn prepare(
     };
     let hosts = mesh_hosts(&nodes, overlay.address, &own.public_key, mesh);
     let mut config = node_config::compose(place, state.cluster_secret.clone(), &hosts);
-    config.owner_public_key = owner.filter(|_| !has_first_guardians(&nodes));
+    config.owner_public_key = owner;
     let node = Node {
         node_id: config.node_id.clone(),
         wg_ip: place.wg_ip,
@@ -277,9 +284,16 @@ fn is_first_guardian(node: &Node) -> bool {
     node.guardian && node.role == Role::Peer
 }
 
-/// Whether a new node's key can be split at once; else the owner's wallet keeps it until five nodes can.
-fn has_first_guardians(nodes: &[Node]) -> bool {
-    nodes.iter().filter(|node| is_first_guardian(node)).count() >= GUARDIANS_NEEDED
+/// The owner whose wallet keeps a new node's key until five nodes can; none where it can be split at once. Nobody but the
+/// holder of a recovery file has a WireGuard tunnel to the new node, so without one no wallet would be of any use.
+fn keeper(nodes: &[Node], owner: Option<String>, recovery: bool) -> Result<Option<String>, AttemptError> {
+    let have = nodes.iter().filter(|node| is_first_guardian(node)).count();
+    match owner {
+        _ if have >= GUARDIANS_NEEDED => Ok(None),
+        None => Err(AttemptError::TooFewGuardians { have }),
+        Some(_) if !recovery => Err(AttemptError::NoRecoveryFile { have }),
+        Some(owner) => Ok(Some(owner)),
+    }
 }
 
 /// Everybody whom a new node shall know, by address: this host, hosts without enrolment, confirmed nodes.
