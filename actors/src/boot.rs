@@ -21,7 +21,7 @@ mod execute;
 pub mod machine;
 pub(crate) mod mesh_state;
 
-use execute::until_answered;
+use execute::{until_answered, withdraw_shares};
 use machine::{Action, Event, Exit, Phase, RETRY, State, Verdict};
 
 /// How long services and volume get to stop before the node leaves all the same. Services have their own grace
@@ -59,7 +59,8 @@ pub struct Leave {
 }
 
 /// Leaves the cluster for good: the header is marked, everything stopped, key slots and header erased, and the node boots
-/// blank. Answered when the mark is on the disk: from then on nothing keeps the node, not even a power cut.
+/// blank. Answered when the mark is on the disk, from then on nothing keeps the node, not even a power cut; and the guardians
+/// have deleted its shares, or had their time: whoever gave the order takes the node out of WireGuard then.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<(), LeaveRefused>")]
 pub struct LeaveCluster {
@@ -131,6 +132,11 @@ impl BootActor {
         self.registry.facts.set_phase(phase, reason);
         self.console.line(&format!("phase {}: {reason}", phase.name()));
         tracing::info!("phase {}: {reason}", phase.name());
+    }
+
+    fn withdrawn(&self) -> impl Future<Output = ()> + use<> {
+        let registry = self.registry.clone();
+        async move { withdraw_shares(&registry).await }
     }
 
     fn execute(&mut self, action: Action, context: &mut Context<Self>) {
@@ -217,7 +223,7 @@ impl Handler<LeaveCluster> for BootActor {
 
     fn handle(&mut self, LeaveCluster { why }: LeaveCluster, _: &mut Self::Context) -> Self::Result {
         match self.state.phase {
-            Phase::Leaving => return Box::pin(fut::ready(Ok(()))),
+            Phase::Leaving => return Box::pin(self.withdrawn().into_actor(self).map(|(), _, _| Ok(()))),
             phase if !phase.may_run_services() => {
                 return Box::pin(fut::ready(Err(LeaveRefused::NotNow(phase))));
             }
@@ -225,7 +231,7 @@ impl Handler<LeaveCluster> for BootActor {
         }
         let volume = Arc::clone(&self.volume);
         let mark = tokio::task::spawn_blocking(move || volume.mark_leaving());
-        Box::pin(mark.into_actor(self).map(|marked, actor, context| {
+        let marked = mark.into_actor(self).map(|marked, actor, context| {
             let problem = match marked {
                 Ok(Ok(())) => {
                     actor.console.line("this node leaves its cluster: its data and its identity are erased");
@@ -236,6 +242,15 @@ impl Handler<LeaveCluster> for BootActor {
                 Err(_) => "a blocking volume call panicked".to_owned(),
             };
             Err(LeaveRefused::Mark(problem))
+        });
+        Box::pin(marked.then(|marked, actor, _| {
+            let withdrawn = marked.is_ok().then(|| actor.withdrawn());
+            fut::wrap_future::<_, Self>(async move {
+                if let Some(withdrawn) = withdrawn {
+                    withdrawn.await;
+                }
+                marked
+            })
         }))
     }
 }

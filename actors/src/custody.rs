@@ -28,6 +28,7 @@ mod presence;
 mod record;
 mod set_peers;
 mod signs;
+mod withdraw;
 
 use ask::Asker;
 use hand::{Hand, Owner};
@@ -36,6 +37,8 @@ use presence::{Candidates, LastHeard};
 pub use record::{Record, RecordProblem};
 pub use signs::AnnounceReboot;
 use signs::Signs;
+use withdraw::Withdrawal;
+pub(crate) use withdraw::{WITHDRAW_LIMIT, WithdrawShares};
 
 /// Pause before a record that could not be read is read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -71,7 +74,7 @@ struct Open {
     record: Record,
     owner: Rc<Owner>,
     asker: Asker,
-    /// Taken out while it makes a step.
+    /// Taken out while it makes a step, and for good when the node leaves its cluster.
     lifecycle: Option<Lifecycle>,
     hand: Hand,
     candidates: Candidates,
@@ -83,6 +86,7 @@ struct Open {
     gathering: Option<SpawnHandle>,
     why: Option<String>,
     signs: Signs,
+    withdrawal: Option<Withdrawal>,
 }
 
 /// Takes the cluster as the gateway knows it; answered with the revision.
@@ -172,6 +176,7 @@ impl CustodyActor {
                         gathering: None,
                         why: None,
                         signs: Signs::default(),
+                        withdrawal: None,
                     });
                     actor.await_volume(false, context);
                     actor.look(context);

@@ -15,6 +15,8 @@ use support::{Node, Options, power_on_with};
 
 const SOON: Duration = Duration::from_secs(20);
 
+const ALL: [usize; 5] = [0, 1, 2, 3, 4];
+
 struct Booted {
     node: Node,
     volume: Arc<DirectoryVolume>,
@@ -54,7 +56,11 @@ async fn a_node_that_leaves_is_blank_and_boots_into_enrollment_mode() {
     assert!(matches!(early, Err(LeaveRefused::NotNow(_))), "{early:?}");
     node.wait_for(Phase::Running, SOON).await;
     assert!(matches!(volume.erase(), Err(LeaveError::NotMarked { .. })), "without a mark nothing is erased");
+    assert!(ALL.iter().all(|index| !guardians.generations(*index).is_empty()));
     leave(&node).await.unwrap();
+    // The gateway takes the node out of WireGuard as soon as it has this answer.
+    assert!(ALL.iter().all(|index| guardians.generations(*index).is_empty()), "a share is left");
+    assert!(node.console.says("this node's shares are deleted at 5 of 5 guardians"));
     leave(&node).await.unwrap();
     let reboot = Leave { exit: Exit::PowerOff, why: "somebody else's order".into() };
     let _ = node.registry.boot.ask(reboot).await.unwrap();
@@ -65,6 +71,34 @@ async fn a_node_that_leaves_is_blank_and_boots_into_enrollment_mode() {
     assert!(is_blank(base.path()));
     let Booted { node, .. } = boot(base.path(), &guardians);
     node.wait_for(Phase::Enrolling, SOON).await;
+}
+
+#[actix::test]
+async fn guardians_that_are_gone_or_silent_hold_nothing_up() {
+    let mut guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    let Booted { node, .. } = boot(base.path(), &guardians);
+    node.wait_for(Phase::Running, SOON).await;
+    guardians.stop(3).await;
+    guardians.make_silent(4).await;
+    let start = Instant::now();
+    let again = async {
+        node.wait_for(Phase::Leaving, SOON).await;
+        leave(&node).await
+    };
+    let (first, second) = futures_util::future::join(leave(&node), again).await;
+    assert!(first.is_ok() && second.is_ok(), "{first:?} {second:?}");
+    let end = ended(&node).await;
+    assert!(end.contains("blank"), "{end}");
+    assert!(start.elapsed() < Duration::from_secs(10), "it took {:?}", start.elapsed());
+    assert!([0, 1, 2].iter().all(|index| guardians.generations(*index).is_empty()), "a share is left");
+    let lines = node.console.lines();
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains("shares are deleted at")).collect();
+    let [told] = told[..] else { panic!("not told once: {told:?}") };
+    for words in ["3 of 5 guardians, not at node-127.0.0.14 (", "node-127.0.0.15 (timed out)", "disk"] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(is_blank(base.path()));
 }
 
 #[actix::test]
@@ -107,6 +141,7 @@ async fn without_the_mark_the_node_stays_and_with_it_the_record_is_written_no_mo
     volume.crash_at(CrashPoint::BeforeMark);
     assert!(matches!(leave(&node).await, Err(LeaveRefused::Mark(_))));
     assert_eq!(node.registry.facts.node().phase, Phase::Running);
+    assert!(ALL.iter().all(|index| !guardians.generations(*index).is_empty()), "it is still wanted");
 
     let volume = DirectoryVolume::power_on(base.path()).unwrap();
     let Ok(Probe::Enrolled { state, .. }) = volume.probe() else { panic!("not enrolled") };

@@ -1,7 +1,10 @@
 //! A node leaves its cluster: everything that it was is erased, also when the power goes in the middle, and then it is a
 //! blank machine that enrols like any other.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use qemu_tests::artifacts::Image;
 use qemu_tests::disk;
@@ -10,16 +13,21 @@ use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 
 /// Two header copies and the key slots, bytes (docs/formats.md).
 const HEAD_BYTES: usize = 4 << 20;
+const GUARDIANS: usize = 5;
+/// Three times the pause between two writes of a guardian's note.
+const FORGET_LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_node_that_leaves_is_blank_whenever_its_power_goes() {
     let (mut scenario, enrolled) = Scenario::enrolled("leave", Image::Small).or_fail();
     scenario.wait_healthy(&enrolled.node_id).or_fail();
     cut_off_in_the_middle(&mut scenario, &enrolled);
+    // A node whose power went in the middle may have left shares behind.
+    let before = shares(&mut scenario);
     let again = scenario.enroll().or_fail();
     scenario.machine.wait_for("orama: all services spawned", PROVISION_LIMIT).or_fail();
     scenario.wait_healthy(&again.node_id).or_fail();
-    orderly(&mut scenario, &again);
+    orderly(&mut scenario, &again, &before);
 }
 
 fn leave(scenario: &Scenario, node: &Enrolled) {
@@ -54,14 +62,55 @@ fn cut_off_in_the_middle(scenario: &mut Scenario, node: &Enrolled) {
     assert!(report.nodes.iter().all(|row| row.node_id != node.node_id), "the gateway still has it");
 }
 
-fn orderly(scenario: &mut Scenario, node: &Enrolled) {
+fn orderly(scenario: &mut Scenario, node: &Enrolled, before: &[BTreeSet<PathBuf>]) {
+    let kept = shares(scenario);
+    assert_eq!(kept.len(), GUARDIANS);
+    for (kept, before) in kept.iter().zip(before) {
+        assert!(kept.difference(before).next().is_some(), "this guardian has no share of it: {kept:?}");
+    }
     leave(scenario, node);
+    for (left, before) in shares(scenario).iter().zip(before) {
+        assert!(left.is_subset(before), "a share of the node that left: {left:?}");
+    }
+    let told =
+        scenario.machine.wait_for("orama: this node's shares are deleted at", PROVISION_LIMIT).or_fail();
+    assert!(told.contains("at 5 of 5 guardians"), "{told}");
     scenario
         .machine
         .wait_for("orama: rebooting: it has left its cluster and is blank", PROVISION_LIMIT)
         .or_fail();
     scenario.wait_enrollment_mode().or_fail();
     assert!(is_blank(scenario), "the header is not erased");
+    nobody_remembers(scenario, &kept, before);
+}
+
+/// What every guardian keeps of anybody's disk key, `<data>/<identity>/luks-<volume>-g<generation>`.
+fn shares(scenario: &mut Scenario) -> Vec<BTreeSet<PathBuf>> {
+    let entries = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).or_fail().map(|entry| entry.or_fail().path()).collect()
+    };
+    let of = |data: &Path| {
+        let identities = entries(data).into_iter().filter(|path| path.is_dir());
+        let files = identities.flat_map(|identity| entries(&identity));
+        files.filter(|file| file.to_string_lossy().contains("/luks-")).collect()
+    };
+    scenario.cluster.guardians().iter().map(|guardian| of(guardian.data())).collect()
+}
+
+/// No folder, and no line in the guardians' notes about owners, which are written every ten seconds.
+fn nobody_remembers(scenario: &mut Scenario, kept: &[BTreeSet<PathBuf>], before: &[BTreeSet<PathBuf>]) {
+    for (index, (kept, before)) in kept.iter().zip(before).enumerate() {
+        let folder = kept.difference(before).next().and_then(|file| file.parent()).expect("its folder");
+        let identity = folder.file_name().and_then(|name| name.to_str()).expect("its identity").to_owned();
+        assert!(!folder.exists(), "{} is left", folder.display());
+        let facts = scenario.cluster.guardians()[index].data().join("facts");
+        let remembers = || std::fs::read_to_string(&facts).is_ok_and(|text| text.contains(&identity));
+        let begun = Instant::now();
+        while remembers() {
+            assert!(begun.elapsed() < FORGET_LIMIT, "{} names a node that left", facts.display());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
 }
 
 fn is_blank(scenario: &Scenario) -> bool {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use futures_util::future::join;
 use orama_volume::{LeaveError, Probe, ProbeError};
 
 use super::machine::{Event, Exit, Found, Phase};
 use super::{BootActor, CLOSE_DOWN_TIMEOUT, Enrolled, Probed, mesh_state};
-use crate::custody::AnnounceReboot;
+use crate::custody::{AnnounceReboot, WITHDRAW_LIMIT, WithdrawShares};
 use crate::describe;
 use crate::facts::{ApiToken, Identity, Scope};
+use crate::registry::Registry;
 use crate::services::StopAll;
 use crate::supervise::Unavailable;
 use crate::unlock::{Close, Mount, MountProblem, Unlock};
@@ -130,13 +132,18 @@ impl BootActor {
         let registry = self.registry.clone();
         let why = self.state.reason.clone();
         let comes_back = self.state.exit == Some(Exit::Reboot);
+        let leaves = self.state.phase == Phase::Leaving;
         let close = async move {
             if comes_back {
                 // So that the holders of the key give it back at once. Without them it takes longer; no more.
                 let _ = tokio::time::timeout(ANNOUNCE_TIMEOUT, registry.custody.ask(AnnounceReboot)).await;
             }
             let orderly = async {
-                until_answered(|| registry.services.ask(StopAll { why: why.clone() })).await;
+                let stopped = until_answered(|| registry.services.ask(StopAll { why: why.clone() }));
+                match leaves {
+                    true => drop(join(withdraw_shares(&registry), stopped).await),
+                    false => stopped.await,
+                }
                 until_answered(|| registry.unlock.ask(Close)).await
             };
             match tokio::time::timeout(CLOSE_DOWN_TIMEOUT, orderly).await {
@@ -199,6 +206,14 @@ impl BootActor {
             | Phase::Degraded => return None,
         };
         Some(Event::Leave { exit, why: node.reason })
+    }
+}
+
+/// What the guardians keep for a node that leaves is deleted; without them, and after a limit, it leaves all the same.
+pub(super) async fn withdraw_shares(registry: &Registry) {
+    let limit = WITHDRAW_LIMIT + Duration::from_secs(1);
+    if !matches!(tokio::time::timeout(limit, registry.custody.ask(WithdrawShares)).await, Ok(Ok(()))) {
+        tracing::warn!("this node's shares may be left at its guardians");
     }
 }
 

@@ -2,6 +2,7 @@
 //! so every action is answered.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use orama_keyshare::collector::{Collector, Refusal};
@@ -69,14 +70,11 @@ impl Asker {
     /// Deletes what the custody calls obsolete.
     pub async fn sweep(&self, guardian: &Guardian, custody: &Custody) -> Answer {
         let _turn = self.turns.acquire().await;
-        let prefix = secret_name(self.volume, 0);
-        let prefix = prefix.trim_end_matches('0');
-        let names = match self.client.list(guardian.wg_ip).await {
-            Ok(names) => names,
+        let mut obsolete = match self.generations(guardian).await {
+            Ok(generations) => generations,
             Err(refusal) => return judged(guardian, "listing shares", Err(refusal)),
         };
-        let generations = names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse::<u64>().ok());
-        let obsolete: Vec<u64> = generations.filter(|generation| custody.is_obsolete(*generation)).collect();
+        obsolete.retain(|generation| custody.is_obsolete(*generation));
         for generation in obsolete.iter().take(SWEPT_MAX) {
             let deleted = self.client.delete(guardian.wg_ip, &secret_name(self.volume, *generation)).await;
             let answer = judged(guardian, "deleting an old share", deleted);
@@ -85,6 +83,30 @@ impl Asker {
             }
         }
         if obsolete.len() > SWEPT_MAX { Answer::Silent } else { Answer::Good }
+    }
+
+    /// Deletes all shares of the volume's key, the newest first.
+    pub async fn delete_all(&self, guardian: &Guardian) -> Result<(), Refusal> {
+        let _turn = self.turns.acquire().await;
+        let mut generations = self.generations(guardian).await?;
+        generations.sort_unstable();
+        for generation in generations.into_iter().rev() {
+            self.client.delete(guardian.wg_ip, &secret_name(self.volume, generation)).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until no guardian is asked anything, but no longer than this.
+    pub async fn until_idle(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.turns.acquire_many(PARALLEL as u32)).await;
+    }
+
+    /// Generations of this volume's key that the guardian has shares of.
+    async fn generations(&self, guardian: &Guardian) -> Result<Vec<u64>, Refusal> {
+        let prefix = secret_name(self.volume, 0);
+        let prefix = prefix.trim_end_matches('0');
+        let names = self.client.list(guardian.wg_ip).await?;
+        Ok(names.iter().filter_map(|name| name.strip_prefix(prefix)?.parse().ok()).collect())
     }
 }
 

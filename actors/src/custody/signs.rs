@@ -31,6 +31,10 @@ pub(super) struct Signs {
 }
 
 impl Signs {
+    pub fn fall_silent(&mut self) {
+        self.silent = true;
+    }
+
     fn wanted_by(&mut self, holders: impl IntoIterator<Item = Guardian>, now: Instant) -> Vec<Guardian> {
         self.unknown_route.retain(|_, until| *until > now);
         holders.into_iter().filter(|holder| !self.unknown_route.contains_key(&holder.wg_ip)).collect()
@@ -89,7 +93,7 @@ impl Handler<AnnounceReboot> for CustodyActor {
     fn handle(&mut self, _: AnnounceReboot, _: &mut Self::Context) -> Self::Result {
         let Some(open) = self.open.as_mut() else { return Box::pin(std::future::ready(()).into_actor(self)) };
         // A sign of life after the announcement would take it back.
-        open.signs.silent = true;
+        open.signs.fall_silent();
         let shown = open.show(Presence::Rebooting { for_seconds: REBOOT_SECONDS });
         Box::pin(shown.into_actor(self).map(|answers, actor, _| actor.take_answers(answers)))
     }
