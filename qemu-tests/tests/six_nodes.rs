@@ -178,6 +178,10 @@ fn one_leaves(six: &mut Six) {
     let gone = six.id(LEAVER).to_owned();
     let left = six.fleet.operator.run(&["node", "leave", &gone]).or_fail();
     assert!(left.status.success(), "{}", String::from_utf8_lossy(&left.stderr));
+    let machine = six.fleet.machine(LEAVER);
+    let told = machine.wait_for("orama: this node's shares are deleted at", PROVISION_LIMIT).or_fail();
+    // The dead one may be named beside them: it has a share of a former split.
+    assert!(told.contains("deleted at 5 of "), "{told}");
     six.wait_split(&AT_LAST, 3, 4);
     let report = six.fleet.operator.report().or_fail();
     assert!(report.nodes.iter().all(|node| node.node_id != gone), "{report:?}");
