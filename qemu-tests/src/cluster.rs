@@ -118,13 +118,18 @@ impl Cluster {
         let listen = SocketAddr::from((plan.listen, GATEWAY_PORT));
         let config = write_config(folder, &pki, &control, listen)?;
         let gateway_program = artifacts.program("orama-gateway")?;
+        let token = folder.join("guardian.token");
+        std::fs::write(&token, guardians::OPERATOR_TOKEN)
+            .map_err(|source| ClusterError::Write { path: token.clone(), source })?;
+        let token = token.display().to_string();
         for guardian in &guardians {
             let node_id = guardian.node_id();
             let address = guardian.address().to_string();
             // The address is this host's own, so the row says how a node reaches all five: through one peer.
             let endpoint = format!("{HOST_AS_SEEN_BY_NODES}:{WIREGUARD_PORT}");
             let arguments = ["--node-id", &node_id, "--wg-ip", &address, "--public-key", &public_key];
-            let arguments = [&arguments[..], &["--endpoint", &endpoint]].concat();
+            let arguments =
+                [&arguments[..], &["--endpoint", &endpoint, "--guardian-token-file", &token]].concat();
             run_gateway(&network, &gateway_program, &config, &["peer", "add"], &arguments)?;
         }
         let api_key = run_gateway(&network, &gateway_program, &config, &["admin-key", "rotate"], &[])?;

@@ -2,8 +2,11 @@
 //! client never would. One request per connection; answers are bounded. No TLS.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
 
 use crate::net::Namespace;
 
@@ -97,21 +100,53 @@ pub fn exchange(
     limit: Duration,
 ) -> Result<Answer, HttpError> {
     network.run(|| {
-        let mut stream = TcpStream::connect_timeout(&address, limit)
+        let stream = TcpStream::connect_timeout(&address, limit)
             .map_err(|source| HttpError::Connect { address, source })?;
-        let receive = |source| HttpError::Receive { address, source };
-        stream.set_write_timeout(Some(limit)).map_err(receive)?;
-        let sent = stream.write_all(bytes);
-        let raw = read_answer(&mut stream, limit).map_err(receive)?;
-        // A server may refuse a large body before it has read all of it: its answer counts then.
-        if raw.is_empty() {
-            sent.map_err(|source| HttpError::Send { address, source })?;
-            return Err(HttpError::Closed { address });
-        }
-        parse(&raw).ok_or_else(|| HttpError::NotHttp {
-            address,
-            start: String::from_utf8_lossy(&raw[..raw.len().min(80)]).into_owned(),
-        })
+        converse(stream, address, bytes, limit)
+    })
+}
+
+/// Sends a request from an address of this namespace, where the kernel would have chosen another.
+pub fn send_from(
+    network: &Namespace,
+    own: IpAddr,
+    address: SocketAddr,
+    request: &Request<'_>,
+    limit: Duration,
+) -> Result<Answer, HttpError> {
+    network.run(|| {
+        let stream = connect_from(own, address)
+            .map_err(|source| HttpError::Connect { address, source: source.into() })?;
+        converse(stream, address, &request.encode(address), limit)
+    })
+}
+
+fn connect_from(own: IpAddr, address: SocketAddr) -> nix::Result<TcpStream> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(own, 0)))?;
+    connect(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    Ok(socket.into())
+}
+
+fn converse(
+    mut stream: TcpStream,
+    address: SocketAddr,
+    bytes: &[u8],
+    limit: Duration,
+) -> Result<Answer, HttpError> {
+    let receive = |source| HttpError::Receive { address, source };
+    stream.set_write_timeout(Some(limit)).map_err(receive)?;
+    let sent = stream.write_all(bytes);
+    let raw = read_answer(&mut stream, limit).map_err(receive)?;
+    // A server may refuse a large body before it has read all of it: its answer counts then.
+    if raw.is_empty() {
+        sent.map_err(|source| HttpError::Send { address, source })?;
+        return Err(HttpError::Closed { address });
+    }
+    parse(&raw).ok_or_else(|| HttpError::NotHttp {
+        address,
+        start: String::from_utf8_lossy(&raw[..raw.len().min(80)]).into_owned(),
     })
 }
 

@@ -19,6 +19,7 @@ fn any_three_shares_open_the_header_and_any_two_do_not() {
     let folder = scenario.cluster.folder().to_owned();
     let header = Header::cut_out(&scenario.machine.disk(), &folder.join("header")).or_fail();
     let state = header.early_state().or_fail();
+    held_from_another_place(&scenario, &state);
     let shares = fetch(&mut scenario, &state, &folder);
     assert_eq!(shares.len(), 5);
     let owner = folder.join("wireguard.key");
@@ -42,7 +43,20 @@ fn any_three_shares_open_the_header_and_any_two_do_not() {
     }
 }
 
-/// Every share as its guardian hands it out to the node's identity, one file each.
+/// Who has a copy of the disk knows identity and names, and gets no share for that.
+fn held_from_another_place(scenario: &Scenario, state: &serde_json::Value) {
+    let (identity, name) = guardian_client::wanted(state);
+    for guardian in scenario.cluster.guardians() {
+        let answer = guardian_client::fetch(scenario.network(), guardian.socket(), &identity, &name);
+        let Err(guardian_client::FetchError::Refused { status, body, .. }) = answer else {
+            panic!("guardian {} answered a copy of the disk: {answer:?}", guardian.address());
+        };
+        assert_eq!(status, 429, "{body}");
+        assert!(body.contains("held down until"), "{body}");
+    }
+}
+
+/// Every share as its guardian hands it out on its own host, one file each.
 fn fetch(scenario: &mut Scenario, state: &serde_json::Value, folder: &Path) -> Vec<PathBuf> {
     let guardians: Vec<_> = scenario.cluster.guardians().iter().map(|guardian| guardian.socket()).collect();
     let shares = guardian_client::fetch_all(scenario.network(), &guardians, state).or_fail();

@@ -14,6 +14,9 @@ use crate::process::{Process, ProcessError};
 
 /// Where a guardian hides when a liar has its address.
 const HIDDEN_PORT: u16 = 17_500;
+/// With which the gateway asks the guardians here what they hold down, and its SHA-256.
+pub(super) const OPERATOR_TOKEN: &str = "token-of-the-operators";
+const OPERATOR_TOKEN_SHA256: &str = "4d9d8fdf23647685957c08b835581c7bca21fc98f1ca311b009d81d41ff04bd7";
 
 pub struct Guardian {
     network: Arc<Namespace>,
@@ -23,6 +26,8 @@ pub struct Guardian {
     log: PathBuf,
     process: Option<Process>,
     liar: Option<Liar>,
+    /// How long an owner may be silent; none: what it is by default.
+    window: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +65,8 @@ impl Guardian {
         std::fs::create_dir_all(&data)
             .map_err(|source| GuardianError::Folder { path: data.clone(), source })?;
         let log = folder.join(format!("guardian-{address}.log"));
-        let mut guardian = Self { network, program, address, data, log, process: None, liar: None };
+        let mut guardian =
+            Self { network, program, address, data, log, process: None, liar: None, window: None };
         guardian.resume()?;
         Ok(guardian)
     }
@@ -87,6 +93,12 @@ impl Guardian {
     pub fn resume(&mut self) -> Result<(), GuardianError> {
         self.stop();
         self.run_at(self.socket())
+    }
+
+    /// Counts owners as absent after this time, such as `65s`, from now on.
+    pub fn set_window(&mut self, window: &str) -> Result<(), GuardianError> {
+        self.window = Some(window.to_owned());
+        self.resume()
     }
 
     /// Gone, with or without a liar in its place. Connections are refused then.
@@ -122,6 +134,10 @@ impl Guardian {
         let failed = |source| GuardianError::Process { address: self.address, source };
         let mut command = self.network.command(&self.program);
         command.args(["serve", "--listen", &listen.to_string(), "--data"]).arg(&self.data);
+        command.args(["--operator-token-sha256", OPERATOR_TOKEN_SHA256]);
+        if let Some(window) = &self.window {
+            command.args(["--window", window]);
+        }
         let name = format!("guardian {}", self.address);
         let mut process = Process::start(&name, command, &self.log).map_err(failed)?;
         let network = Arc::clone(&self.network);

@@ -15,8 +15,9 @@ const STUB: &str = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub";
 const SECTION_ALIGNMENT_BYTES: u64 = 4096;
 
 /// What every node boots with. `panic`: a panicked kernel reboots after ten seconds, long enough to read
-/// why. The serial console comes last, which makes it /dev/console. `loglevel`: warnings and worse.
-const FIXED_WORDS: &str = "panic=10 loglevel=5 console=tty0 console=ttyS0,115200";
+/// why. The serial console comes last, which makes it /dev/console. `loglevel`: warnings and worse. `init_on_free`: a
+/// key went to cryptsetup through a pipe, whose pages are the kernel's, and only the kernel can wipe them.
+const FIXED_WORDS: &str = "panic=10 init_on_free=1 loglevel=5 console=tty0 console=ttyS0,115200";
 
 #[derive(Debug, thiserror::Error)]
 pub enum UkiError {
