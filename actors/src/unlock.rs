@@ -21,6 +21,7 @@ use crate::registry::Registry;
 mod ahead;
 mod challenges;
 mod comeback;
+mod dealt;
 mod gather;
 mod guardian_client;
 mod machine;
@@ -28,10 +29,10 @@ mod owner;
 mod provision;
 mod recovery;
 
+pub(crate) use dealt::{Encoded, SplitFor, deal};
 pub(crate) use gather::ask_all;
 pub use guardian_client::{GUARDIAN_TIMEOUT, GuardianClient};
 pub use owner::{GetChallenge, GetGenesisKey, OwnerRefusal, OwnerUnlock};
-pub(crate) use provision::{Encoded, SplitFor, deal};
 pub use provision::{Guardian, Keeper, NodeSetup, ProvisionError, Recovered, RecoverySeal};
 pub use recovery::GetRecoveryKey;
 

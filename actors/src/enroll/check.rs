@@ -84,7 +84,7 @@ pub fn check(config: &NodeConfig, own: Own<'_>) -> Result<Checked, ConfigProblem
         return Err(ConfigProblem::Outside { address, overlay });
     }
     let own_ip = address.address();
-    if config.node_id != format!("node-{own_ip}") {
+    if config.node_id != orama_protocol::node_id(own_ip) {
         return Err(ConfigProblem::NodeId { found: printable(&config.node_id), address: own_ip });
     }
     let secret_bytes = config.cluster_secret.expose().len();

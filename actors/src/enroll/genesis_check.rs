@@ -157,7 +157,7 @@ fn accept(
         return Err(wrong("wireguard_address", text, &format!("not inside the overlay {overlay}")));
     }
     let node_ip = address.address();
-    let node_id = format!("node-{node_ip}");
+    let node_id = orama_protocol::node_id(node_ip);
     if configuration.node_id != node_id {
         return Err(wrong("node_id", &configuration.node_id, &format!("for {node_ip} it must be {node_id}")));
     }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::net::Ipv4Addr;
 
 use orama_protocol::enroll::{ConfigPeer, NodeConfig};
+pub use orama_protocol::node_id;
 use orama_protocol::{Redacted, enroll};
 
 /// Seconds between keepalives, so that a node behind NAT stays reachable.
@@ -27,10 +28,6 @@ pub struct Place {
     pub wg_ip: Ipv4Addr,
     pub prefix: u8,
     pub listen_port: u16,
-}
-
-pub fn node_id(wg_ip: Ipv4Addr) -> String {
-    format!("node-{wg_ip}")
 }
 
 /// `hosts` in the order in which they shall appear; the first host of a public key gives its endpoint.

@@ -167,10 +167,12 @@ impl Watch {
         !name.is_of_disk_key() || self.machine().has_room_for(identity)
     }
 
-    /// A secret was stored.
+    /// A secret was stored. Whose it is and where from is on the disk before the client hears of it: a guardian that knows
+    /// nothing of an owner takes the first who asks for it.
     pub fn stored(&self, identity: &Identity, name: &SecretName, source: IpAddr) {
         if name.is_of_disk_key() {
             self.show(identity, Sign::Stored(name), source);
+            self.save();
         }
     }
 

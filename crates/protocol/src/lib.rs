@@ -28,6 +28,11 @@ pub const WIREGUARD_PORT: u16 = 51820;
 /// Largest request or response body that any of our HTTP endpoints takes, in bytes.
 pub const BODY_LIMIT_BYTES: usize = 1 << 20;
 
+/// A node is called after its address in the overlay: `node-10.0.0.2`.
+pub fn node_id(wg_ip: std::net::Ipv4Addr) -> String {
+    format!("node-{wg_ip}")
+}
+
 /// `{"error": "..."}`: the body of every failed request, on every API.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ErrorBody {

@@ -75,7 +75,7 @@ impl NodeFile {
         let mut key = operator.0.to_base64();
         Self {
             version: VERSION,
-            node_id: format!("node-{}", address.address()),
+            node_id: orama_protocol::node_id(address.address()),
             node_ip,
             wg_ip: address.address(),
             wireguard_port,

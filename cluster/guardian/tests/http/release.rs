@@ -209,6 +209,22 @@ fn absence_outlives_a_restart_and_the_guardians_own_outage_does_not_count() {
 }
 
 #[test]
+fn a_guardian_that_is_cut_off_right_after_the_first_share_knows_its_owner() {
+    let (folder, copy) = (folder(), folder());
+    let guardian = start_watched(folder.path(), None);
+    let owner = identity('a');
+    assert_eq!(guardian.put(&guardian.session(&owner), NAME, b"share", 1).status, 200);
+    // What a power cut at this moment leaves.
+    std::fs::create_dir(copy.path().join(&owner)).unwrap();
+    for file in [format!("{owner}/{NAME}"), "facts".to_owned()] {
+        std::fs::copy(guardian.folder.join(&file), copy.path().join(&file)).unwrap();
+    }
+    let guardian = start_watched(copy.path(), None);
+    guardian.sleep(16 * 60 * SECOND_NS);
+    assert_eq!(guardian.get(&guardian.session(&owner), NAME).status, 429);
+}
+
+#[test]
 fn the_revoked_lose_everything_for_good() {
     let folder = folder();
     let guardian = start_watched(folder.path(), None);
@@ -217,7 +233,9 @@ fn the_revoked_lose_everything_for_good() {
         assert_eq!(guardian.put(token, NAME, b"share", 1).status, 200);
     }
     assert_eq!(guardian.put(&thief, "note", b"n", 1).status, 200);
-    guardian.sleep(16 * 60 * SECOND_NS);
+    guardian.sleep(8 * 60 * SECOND_NS);
+    assert_eq!(presence(&guardian, &other, &json!({ "state": "alive" })).status, 200);
+    guardian.sleep(8 * 60 * SECOND_NS);
     assert_eq!(guardian.get(&thief, NAME).status, 429);
     let shown = holds(&guardian);
     let owner = &shown["holds"][0]["owner"];
