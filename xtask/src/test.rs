@@ -70,6 +70,10 @@ impl Report {
         self.rows.push(Row { tier, name: name.to_owned(), count, note, took: started.elapsed() });
     }
 
+    fn append(&mut self, mut other: Self) {
+        self.rows.append(&mut other.rows);
+    }
+
     /// A step that is one test by itself.
     fn add_step(&mut self, tier: &'static str, name: &str, started: Instant, outcome: Result<(), String>) {
         let (passed, failed, note) = match outcome {
