@@ -5,6 +5,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use orama_keyshare::lifecycle::Custody;
 use orama_keyshare::{
     CombineError, EncodeEnvelopeError, KeyError, ShareSetError, SplitError, Threshold, ThresholdError,

@@ -102,12 +102,21 @@ async fn the_owner_keeps_the_keys_of_those_who_join_before_there_are_guardians()
     let config = node.config.take().unwrap();
     assert_eq!(config.owner_public_key, Some(owner()));
     assert!(config.peers.iter().all(|peer| !peer.guardian));
-    // With guardians of their own nobody needs the owner.
-    for last in 11..14 {
-        gateway.add_guardian(last);
-    }
+    // With five that keep shares the owner keeps the key for a moment only, and nobody needs a file for that.
+    gateway.add_guardian(11);
+    gateway.add_guardian(12);
     let mut next = FakeNode::waiting(&gateway, "BBBB2345", 5).await;
+    for last in 30..33 {
+        assert_eq!(gateway.enroll("BBBB2345", &gateway.invite().await, "203.0.113.8").await.0, 409);
+        let node = gateway.add_node(last, "token");
+        gateway.registry().mark_guardian(&node).unwrap();
+    }
     gateway.enroll_node(&mut next, "BBBB2345", "203.0.113.8").await;
+    assert_eq!(next.config.take().unwrap().owner_public_key, Some(owner()));
+    // With guardians of their own nobody needs the owner.
+    gateway.add_guardian(13);
+    let mut next = FakeNode::waiting(&gateway, "CCCC2345", 6).await;
+    gateway.enroll_node(&mut next, "CCCC2345", "203.0.113.9").await;
     assert_eq!(next.config.take().unwrap().owner_public_key, None);
 }
 

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orama_keyshare::lifecycle::GENESIS_GUARDIANS;
 use orama_protocol::Redacted;
 use orama_protocol::enroll::NodeConfig;
 use orama_protocol::mesh_control::MeshPeer;
@@ -284,14 +285,16 @@ fn is_first_guardian(node: &Node) -> bool {
     node.guardian && node.role == Role::Peer
 }
 
-/// The owner whose wallet keeps a new node's key until five nodes can; none where it can be split at once. Nobody but the
-/// holder of a recovery file has a WireGuard tunnel to the new node, so without one no wallet would be of any use.
+/// The owner whose wallet keeps a new node's key until five others can; none where it can be split at once. Nobody but the
+/// holder of a recovery file has a WireGuard tunnel to the new node, so without one no wallet would be of any use; where
+/// the five are there already, that is a matter of seconds and needs none.
 fn keeper(nodes: &[Node], owner: Option<String>, recovery: bool) -> Result<Option<String>, AttemptError> {
     let have = nodes.iter().filter(|node| is_first_guardian(node)).count();
+    let soon = nodes.iter().filter(|node| node.keeps_shares()).count() >= GENESIS_GUARDIANS;
     match owner {
         _ if have >= GUARDIANS_NEEDED => Ok(None),
         None => Err(AttemptError::TooFewGuardians { have }),
-        Some(_) if !recovery => Err(AttemptError::NoRecoveryFile { have }),
+        Some(_) if !recovery && !soon => Err(AttemptError::NoRecoveryFile { have }),
         Some(owner) => Ok(Some(owner)),
     }
 }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use orama_protocol::peers::{PEERS_MAX, Peer, PeerList};
 
 use crate::node_config;
-use crate::registry::{Node, Role};
+use crate::registry::Node;
 
 /// This host as the nodes see it.
 #[derive(Clone, Debug)]
@@ -65,8 +65,7 @@ fn peer(node: &Node, leaving: bool, own: &OwnHost) -> Peer {
         } else {
             format!("{}:{}", node.public_ip, node.wg_port)
         }),
-        // Nothing is stored with a node that may yet fail to enrol.
-        guardian: node.guardian && (node.role == Role::Peer || node.confirmed_at.is_some()),
+        guardian: node.keeps_shares(),
         leaving,
     }
 }
@@ -74,6 +73,7 @@ fn peer(node: &Node, leaving: bool, own: &OwnHost) -> Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::Role;
 
     fn node(last: u8, role: Role, guardian: bool) -> Node {
         Node {

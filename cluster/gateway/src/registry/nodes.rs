@@ -36,6 +36,13 @@ pub struct Node {
     pub detail: String,
 }
 
+impl Node {
+    /// Whether others' shares may be stored there. Nothing is stored with a node that may yet fail to enrol.
+    pub fn keeps_shares(&self) -> bool {
+        self.guardian && (self.role == Role::Peer || self.confirmed_at.is_some())
+    }
+}
+
 /// How a caller names a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeKey {
