@@ -104,8 +104,8 @@ async fn a_service_says_itself_when_it_is_ready() {
 #[actix::test]
 async fn reload_is_a_signal_for_what_runs_and_has_one() {
     let mut able = plan("olric", &[]);
-    able.reload_signal = Some(Signal::SIGHUP as i32);
-    let script = "trap 'echo again' HUP; echo up; while :; do /bin/sleep 0.02; done";
+    able.reload_signal = Some(Signal::SIGUSR1 as i32);
+    let script = "trap 'echo again' USR1; echo up; while :; do /bin/sleep 0.02; done";
     let house =
         house(vec![able, plan("ipfs", &[])], &[("olric", &["/bin/sh", "-c", script]), ("ipfs", SLEEP)]);
     house.start().await;
