@@ -1,5 +1,5 @@
-//! A disk that was away: guardians hold its key down, the gateway asks whether it was the operator, who says yes once and
-//! no the second time. An orderly reboot takes as long and nobody asks.
+//! A disk that was away: guardians hold its key down, the gateway asks whether it was the operator, who says yes. An
+//! orderly reboot takes as long and nobody asks. One that is stolen is revoked and opens for nobody.
 
 use std::time::Duration;
 
@@ -20,6 +20,20 @@ fn a_node_that_was_away_gets_its_key_when_the_operator_says_so() {
         guardian.set_window(WINDOW).or_fail();
     }
 
+    // An orderly reboot is announced: the machine may be off for as long.
+    scenario
+        .operator
+        .read::<serde_json::Value>(&["node", "command", "reboot", "--node-id", &enrolled.node_id])
+        .or_fail();
+    scenario.machine.wait_for("orama: phase rebooting", BOOT_LIMIT).or_fail();
+    scenario.machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
+    let from = scenario.machine.console().position();
+    go_away(&mut scenario);
+    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
+    scenario.wait_healthy(&enrolled.node_id).or_fail();
+    let console = scenario.machine.console().lines_from(from).or_fail();
+    assert!(!console.iter().any(|line| line.contains("holds its share down")), "{console:?}");
+
     go_away(&mut scenario);
     held_and_told(&mut scenario, &enrolled);
     let answer: serde_json::Value =
@@ -29,27 +43,22 @@ fn a_node_that_was_away_gets_its_key_when_the_operator_says_so() {
     scenario.wait_healthy(&enrolled.node_id).or_fail();
     assert!(scenario.operator.report().or_fail().alarms.is_empty());
 
-    // An orderly reboot is announced: the machine may be off for as long.
-    scenario
-        .operator
-        .read::<serde_json::Value>(&["node", "command", "reboot", "--node-id", &enrolled.node_id])
-        .or_fail();
-    scenario.machine.wait_for("orama: phase rebooting", BOOT_LIMIT).or_fail();
-    scenario.machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
-    go_away(&mut scenario);
-    scenario.machine.wait_for("orama: volume open", PROVISION_LIMIT).or_fail();
-    scenario.wait_healthy(&enrolled.node_id).or_fail();
-
-    go_away(&mut scenario);
-    held_and_told(&mut scenario, &enrolled);
+    // Now somebody takes it away.
     let answer: serde_json::Value =
         scenario.operator.read(&["node", "revoke", "--node-id", &enrolled.node_id]).or_fail();
     assert_eq!(answer["status"], "revoked", "{answer}");
     let done =
         answer["guardians"].as_array().map_or(0, |all| all.iter().filter(|one| one["done"] == true).count());
     assert_eq!(done, 5, "{answer}");
-    // Out of the mesh, and of the report.
-    scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).or_fail();
+    scenario.machine.power_cut().or_fail();
+    let from = scenario.machine.console().position();
+    scenario.machine.power_on().or_fail();
+    // Out of the mesh, and of the report; and when it asks again it is no better.
+    for _ in 0..3 {
+        scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).or_fail();
+    }
+    let opened = scenario.machine.console().lines_from(from).or_fail();
+    assert!(!opened.iter().any(|line| line.contains("volume open")), "{opened:?}");
     let report = scenario.operator.report().or_fail();
     assert!(report.nodes.iter().all(|node| node.node_id != enrolled.node_id), "{report:?}");
     for guardian in scenario.cluster.guardians() {
