@@ -51,8 +51,9 @@ fn a_node_that_was_away_gets_its_key_when_the_operator_says_so() {
         answer["guardians"].as_array().map_or(0, |all| all.iter().filter(|one| one["done"] == true).count());
     assert_eq!(done, 5, "{answer}");
     scenario.machine.power_cut().or_fail();
-    let from = scenario.machine.console().position();
     scenario.machine.power_on().or_fail();
+    scenario.machine.wait_for("is PID 1", BOOT_LIMIT).or_fail();
+    let from = scenario.machine.console().position();
     // Out of the mesh, and of the report; and when it asks again it is no better.
     for _ in 0..3 {
         scenario.machine.wait_for("orama: phase waiting-for-peers", PROVISION_LIMIT).or_fail();
