@@ -14,7 +14,7 @@ pub struct Arguments {
     /// Which tier; `unit` needs no root, `host` and `vm` do.
     #[arg(value_enum, default_value_t = Tier::All)]
     tier: Tier,
-    /// Only the host tests or VM scenarios with this in their name.
+    /// Only the host tests or VM scenarios with this in their name (`demo` is the README's demo).
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }
@@ -127,6 +127,9 @@ pub fn run(arguments: &Arguments) -> Result<bool, TestError> {
     }
     if wants(Tier::Vm) {
         tiers::vm(&workspace, only, &mut report);
+        if "demo".contains(only) {
+            tiers::demo(&mut report);
+        }
     }
     Ok(report.close())
 }

@@ -18,6 +18,8 @@ const HOST_LIMIT: Duration = Duration::from_secs(10 * 60);
 const IMAGE_TEST: (&str, Duration) = ("host_image", Duration::from_secs(40 * 60));
 /// The slowest scenario boots a dozen times, at 10 s to 20 s each.
 const SCENARIO_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// An image with all services is built first; the story itself takes two minutes.
+const DEMO_LIMIT: Duration = Duration::from_secs(40 * 60);
 /// Scenarios that wait for minutes until obsolete shares are swept or an owner counts as absent: they wait together.
 const WAITING: [&str; 2] = ["reshare", "theft"];
 
@@ -83,6 +85,17 @@ pub fn vm(workspace: &Workspace, only: &str, report: &mut Report) {
             }
         }
     });
+}
+
+/// The README's first command, as a newcomer runs it.
+pub fn demo(report: &mut Report) {
+    let started = Instant::now();
+    println!("\n== vm demo");
+    let outcome = std::env::current_exe().map_err(|error| error.to_string()).and_then(|program| {
+        let (count, note) = libtest::run(Command::new(program).args(["demo", "--once"]), DEMO_LIMIT);
+        if count.failed == 0 { Ok(()) } else { Err(note) }
+    });
+    report.add_step("vm", "demo", started, outcome);
 }
 
 fn separate(workspace: &Workspace, only: &str, keep: impl Fn(&TestTarget) -> bool) -> Vec<TestTarget> {
