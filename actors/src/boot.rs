@@ -134,11 +134,6 @@ impl BootActor {
         tracing::info!("phase {}: {reason}", phase.name());
     }
 
-    fn withdrawn(&self) -> impl Future<Output = ()> + use<> {
-        let registry = self.registry.clone();
-        async move { withdraw_shares(&registry).await }
-    }
-
     fn execute(&mut self, action: Action, context: &mut Context<Self>) {
         match action {
             Action::Probe => self.probe(context),
@@ -223,7 +218,11 @@ impl Handler<LeaveCluster> for BootActor {
 
     fn handle(&mut self, LeaveCluster { why }: LeaveCluster, _: &mut Self::Context) -> Self::Result {
         match self.state.phase {
-            Phase::Leaving => return Box::pin(self.withdrawn().into_actor(self).map(|(), _, _| Ok(()))),
+            Phase::Leaving => {
+                return Box::pin(
+                    withdraw_shares(self.registry.clone()).into_actor(self).map(|(), _, _| Ok(())),
+                );
+            }
             phase if !phase.may_run_services() => {
                 return Box::pin(fut::ready(Err(LeaveRefused::NotNow(phase))));
             }
@@ -244,10 +243,10 @@ impl Handler<LeaveCluster> for BootActor {
             Err(LeaveRefused::Mark(problem))
         });
         Box::pin(marked.then(|marked, actor, _| {
-            let withdrawn = marked.is_ok().then(|| actor.withdrawn());
+            let registry = actor.registry.clone();
             fut::wrap_future::<_, Self>(async move {
-                if let Some(withdrawn) = withdrawn {
-                    withdrawn.await;
+                if marked.is_ok() {
+                    withdraw_shares(registry).await;
                 }
                 marked
             })

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use qemu_tests::artifacts::Image;
@@ -84,17 +84,9 @@ fn orderly(scenario: &mut Scenario, node: &Enrolled, before: &[BTreeSet<PathBuf>
     nobody_remembers(scenario, &kept, before);
 }
 
-/// What every guardian keeps of anybody's disk key, `<data>/<identity>/luks-<volume>-g<generation>`.
+/// What every guardian keeps of anybody's disk key.
 fn shares(scenario: &mut Scenario) -> Vec<BTreeSet<PathBuf>> {
-    let entries = |folder: &Path| -> Vec<PathBuf> {
-        std::fs::read_dir(folder).or_fail().map(|entry| entry.or_fail().path()).collect()
-    };
-    let of = |data: &Path| {
-        let identities = entries(data).into_iter().filter(|path| path.is_dir());
-        let files = identities.flat_map(|identity| entries(&identity));
-        files.filter(|file| file.to_string_lossy().contains("/luks-")).collect()
-    };
-    scenario.cluster.guardians().iter().map(|guardian| of(guardian.data())).collect()
+    scenario.cluster.guardians().iter().map(|guardian| guardian.shares().or_fail()).collect()
 }
 
 /// No folder, and no line in the guardians' notes about owners, which are written every ten seconds.

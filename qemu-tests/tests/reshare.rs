@@ -93,18 +93,9 @@ fn wait_swept(scenario: &mut Scenario, enrolled: &Enrolled, generation: u64) {
 
 /// Generations of the shares in a guardian's folder.
 fn generations(scenario: &mut Scenario, index: usize) -> Vec<u64> {
-    let mut folders = vec![scenario.cluster.guardians()[index].data().to_owned()];
-    let mut found = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).or_fail().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.path().is_dir() {
-                folders.push(entry.path());
-            } else if let Some((_, generation)) = name.rsplit_once("-g") {
-                found.extend(generation.parse::<u64>());
-            }
-        }
-    }
+    let shares = scenario.cluster.guardians()[index].shares().or_fail();
+    let generation = |file: &PathBuf| file.to_str()?.rsplit_once("-g")?.1.parse().ok();
+    let mut found: Vec<u64> = shares.iter().filter_map(generation).collect();
     found.sort_unstable();
     found
 }

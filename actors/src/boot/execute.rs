@@ -141,7 +141,7 @@ impl BootActor {
             let orderly = async {
                 let stopped = until_answered(|| registry.services.ask(StopAll { why: why.clone() }));
                 match leaves {
-                    true => drop(join(withdraw_shares(&registry), stopped).await),
+                    true => drop(join(withdraw_shares(registry.clone()), stopped).await),
                     false => stopped.await,
                 }
                 until_answered(|| registry.unlock.ask(Close)).await
@@ -210,7 +210,7 @@ impl BootActor {
 }
 
 /// What the guardians keep for a node that leaves is deleted; without them, and after a limit, it leaves all the same.
-pub(super) async fn withdraw_shares(registry: &Registry) {
+pub(super) async fn withdraw_shares(registry: Registry) {
     let limit = WITHDRAW_LIMIT + Duration::from_secs(1);
     if !matches!(tokio::time::timeout(limit, registry.custody.ask(WithdrawShares)).await, Ok(Ok(()))) {
         tracing::warn!("this node's shares may be left at its guardians");

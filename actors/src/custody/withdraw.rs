@@ -3,7 +3,6 @@
 //! split can begin, and every boot erases the header, so that shares that are gone are missed by nobody.
 
 use std::collections::BTreeSet;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared, join_all};
 use orama_keyshare::collector::Refusal;
 use orama_keyshare::lifecycle::Guardian;
-use orama_keyshare::{printable, secret_name};
+use orama_keyshare::secret_name;
 
 use super::ask::Asker;
 use super::{CustodyActor, Open};
@@ -76,13 +75,9 @@ impl Open {
 
 async fn withdraw_from(asker: &Asker, guardians: BTreeSet<Guardian>) -> Vec<(Guardian, Result<(), Refusal>)> {
     asker.until_idle(UNDER_WAY).await;
-    let asker = Rc::new(asker.clone());
-    let asked = guardians.into_iter().map(|guardian| {
-        let asker = Rc::clone(&asker);
-        async move {
-            let deleted = tokio::time::timeout(GUARDIAN_TIMEOUT, asker.delete_all(&guardian)).await;
-            (guardian, deleted.unwrap_or(Err(Refusal::TimedOut)))
-        }
+    let asked = guardians.into_iter().map(|guardian| async move {
+        let deleted = tokio::time::timeout(GUARDIAN_TIMEOUT, asker.delete_all(&guardian)).await;
+        (guardian, deleted.unwrap_or(Err(Refusal::TimedOut)))
     });
     join_all(asked).await
 }
@@ -92,7 +87,7 @@ fn told(answers: &[(Guardian, Result<(), Refusal>)], volume: [u8; 16]) -> String
     let left: Vec<String> = answers
         .iter()
         .filter_map(|(guardian, answer)| Some((guardian, answer.as_ref().err()?)))
-        .map(|(guardian, refusal)| format!("{} ({})", guardian.node_id, why(refusal)))
+        .map(|(guardian, refusal)| format!("{} ({refusal})", guardian.node_id))
         .collect();
     let (all, gone) = (answers.len(), answers.len() - left.len());
     let mut text = format!("this node's shares are deleted at {gone} of {all} guardians");
@@ -105,15 +100,6 @@ fn told(answers: &[(Guardian, Result<(), Refusal>)], volume: [u8; 16]) -> String
         ));
     }
     text
-}
-
-fn why(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::TimedOut => "timed out".to_owned(),
-        Refusal::NoShare => "it has no such thing".to_owned(),
-        Refusal::Unreachable(text) => format!("unreachable: {}", printable(text)),
-        Refusal::Refused(text) | Refusal::HeldDown { text, .. } | Refusal::Malformed(text) => printable(text),
-    }
 }
 
 #[cfg(test)]

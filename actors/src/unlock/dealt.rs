@@ -64,7 +64,7 @@ pub(super) async fn store(
 ) -> Result<(), ProvisionError> {
     let puts = set.holders().iter().zip(envelopes).map(|(holder, envelope)| async move {
         let stored = store_one(client, name, set.generation(), holder, envelope).await;
-        stored.map_err(|refusal| format!("{} {}", holder.node_id, refusal_text(&refusal)))
+        stored.map_err(|refusal| format!("{} {refusal}", holder.node_id))
     });
     let failures: Vec<_> = join_all(puts).await.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() { Ok(()) } else { Err(ProvisionError::Store(failures.join("; "))) }
@@ -115,16 +115,4 @@ pub(super) async fn read_back(
         None => return Err(ProvisionError::ReadBack(collector.describe())),
     };
     if combined.matches(key) { Ok(()) } else { Err(ProvisionError::OtherKey) }
-}
-
-fn refusal_text(refusal: &Refusal) -> String {
-    let text = match refusal {
-        Refusal::NoShare => "says it has no such secret".to_owned(),
-        Refusal::Refused(text) => format!("refused: {text}"),
-        Refusal::HeldDown { text, .. } => format!("holds shares down until {text}"),
-        Refusal::Unreachable(text) => format!("unreachable: {text}"),
-        Refusal::TimedOut => "timed out".to_owned(),
-        Refusal::Malformed(text) => format!("gave a malformed answer: {text}"),
-    };
-    orama_keyshare::printable(&text)
 }

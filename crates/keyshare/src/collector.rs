@@ -36,6 +36,20 @@ pub enum Refusal {
     Malformed(String),
 }
 
+/// `refused: revoked`, `timed out`: what follows a guardian's name in a sentence.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoShare => f.write_str("says it has no such secret"),
+            Refusal::Refused(text) => write!(f, "refused: {}", printable(text)),
+            Refusal::HeldDown { text, .. } => write!(f, "holds shares down until {}", printable(text)),
+            Refusal::Unreachable(text) => write!(f, "unreachable: {}", printable(text)),
+            Refusal::TimedOut => f.write_str("timed out"),
+            Refusal::Malformed(text) => write!(f, "gave a malformed answer: {}", printable(text)),
+        }
+    }
+}
+
 /// What is known of one guardian in this unlock. `Good` is final; all others may change with the next answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

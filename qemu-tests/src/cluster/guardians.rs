@@ -1,5 +1,6 @@
 //! One vault-guardian of the cluster: started, stopped, frozen, or replaced by a liar.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -89,6 +90,23 @@ impl Guardian {
         &self.data
     }
 
+    /// A folder in its store for everybody that it keeps something for.
+    pub fn identities(&self) -> std::io::Result<Vec<PathBuf>> {
+        let mut found = entries(&self.data)?;
+        found.retain(|path| path.is_dir());
+        Ok(found)
+    }
+
+    /// Shares of anybody's disk key: `<data>/<identity>/luks-<volume>-g<generation>`.
+    pub fn shares(&self) -> std::io::Result<BTreeSet<PathBuf>> {
+        let mut found = BTreeSet::new();
+        for identity in self.identities()? {
+            found.extend(entries(&identity)?);
+        }
+        found.retain(|file| file.to_string_lossy().contains("/luks-"));
+        Ok(found)
+    }
+
     /// Starts it again where it belongs, honest, whatever was done to it before.
     pub fn resume(&mut self) -> Result<(), GuardianError> {
         self.stop();
@@ -151,4 +169,8 @@ impl Guardian {
         let process = self.process.as_ref().ok_or(GuardianError::NotRunning { address: self.address })?;
         process.signal(signal).map_err(|source| GuardianError::Process { address: self.address, source })
     }
+}
+
+fn entries(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect()
 }
