@@ -11,6 +11,7 @@ use actix::{
 use orama_protocol::agent::{ServiceStatus, UnlockStatus, WireguardStatus};
 use orama_volume::{DataVolume, EarlyState, Probe, ProbeError, SealedRecord};
 
+use crate::custody::{OPEN_LIMIT, UntilOpen};
 use crate::enroll::OpenEnrollment;
 use crate::ports::{Console, Power};
 use crate::registry::Registry;
@@ -220,7 +221,7 @@ impl Handler<LeaveCluster> for BootActor {
         match self.state.phase {
             Phase::Leaving => {
                 return Box::pin(
-                    withdraw_shares(self.registry.clone()).into_actor(self).map(|(), _, _| Ok(())),
+                    withdraw_shares(self.registry.clone()).into_actor(self).map(|_, _, _| Ok(())),
                 );
             }
             phase if !phase.may_run_services() => {
@@ -229,7 +230,12 @@ impl Handler<LeaveCluster> for BootActor {
             _ => {}
         }
         let volume = Arc::clone(&self.volume);
-        let mark = tokio::task::spawn_blocking(move || volume.mark_leaving());
+        let custody = self.registry.custody.clone();
+        let mark = async move {
+            // A node whose record cannot be read leaves all the same, and says what it could not do.
+            let _ = tokio::time::timeout(OPEN_LIMIT, until_answered(|| custody.ask(UntilOpen))).await;
+            tokio::task::spawn_blocking(move || volume.mark_leaving()).await
+        };
         let marked = mark.into_actor(self).map(|marked, actor, context| {
             let problem = match marked {
                 Ok(Ok(())) => {

@@ -12,7 +12,7 @@ use orama_keyshare::lifecycle::{Action, Event, Lifecycle, Note};
 use orama_mesh::PrivateKey;
 use orama_protocol::guardian::PRESENCE_SECONDS;
 use orama_protocol::peers::{CustodyHolder, CustodyStatus, PeerList};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 
 use crate::describe;
 use crate::facts::CustodyFact;
@@ -38,7 +38,7 @@ pub use record::{Record, RecordProblem};
 pub use signs::AnnounceReboot;
 use signs::Signs;
 use withdraw::Withdrawal;
-pub(crate) use withdraw::{WITHDRAW_LIMIT, WithdrawShares};
+pub(crate) use withdraw::{MAY_BE_LEFT, OPEN_LIMIT, UntilOpen, WITHDRAW_LIMIT, WithdrawShares};
 
 /// Pause before a record that could not be read is read again.
 const READ_AGAIN: Duration = Duration::from_secs(5);
@@ -67,6 +67,8 @@ pub struct CustodyActor {
     settings: CustodySettings,
     started: Instant,
     open: Option<Open>,
+    /// Told whenever `open` is filled.
+    opened: Arc<Notify>,
 }
 
 /// While the volume is open and its record genuine.
@@ -115,7 +117,15 @@ impl CustodyActor {
         console: Arc<dyn Console>,
         settings: CustodySettings,
     ) -> Self {
-        Self { registry, record, console, settings, started: Instant::now(), open: None }
+        Self {
+            registry,
+            record,
+            console,
+            settings,
+            started: Instant::now(),
+            open: None,
+            opened: Arc::default(),
+        }
     }
 
     fn now(&self) -> Duration {
@@ -178,6 +188,7 @@ impl CustodyActor {
                         signs: Signs::default(),
                         withdrawal: None,
                     });
+                    actor.opened.notify_waiters();
                     actor.await_volume(false, context);
                     actor.look(context);
                     actor.feed(Event::Clock, context);

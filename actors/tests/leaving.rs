@@ -74,6 +74,36 @@ async fn a_node_that_leaves_is_blank_and_boots_into_enrollment_mode() {
 }
 
 #[actix::test]
+async fn a_node_that_leaves_as_soon_as_it_runs_still_knows_who_has_its_shares() {
+    let guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    let volume = Arc::new(DirectoryVolume::power_on(base.path()).unwrap());
+    let node = power_on_with(volume, Options::without_gateway(guardians.port));
+    node.wait_for(Phase::Running, SOON).await;
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        node.start_custody(guardians.port);
+    };
+    let (left, ()) = futures_util::future::join(leave(&node), late).await;
+    left.unwrap();
+    assert!(ALL.iter().all(|index| guardians.generations(*index).is_empty()), "a share is left");
+    assert!(ended(&node).await.contains("blank"));
+}
+
+#[actix::test]
+async fn a_node_that_cannot_read_its_record_leaves_and_says_what_is_left() {
+    let guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    let volume = Arc::new(DirectoryVolume::power_on(base.path()).unwrap());
+    let node = power_on_with(volume, Options::without_gateway(guardians.port));
+    node.wait_for(Phase::Running, SOON).await;
+    leave(&node).await.unwrap();
+    assert!(ended(&node).await.contains("blank"));
+    assert!(node.console.says("this node's shares may be left at its guardians"));
+    assert!(is_blank(base.path()));
+}
+
+#[actix::test]
 async fn guardians_that_are_gone_or_silent_hold_nothing_up() {
     let mut guardians = Guardians::start();
     let base = enrolled(&guardians).await;

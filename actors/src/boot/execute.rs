@@ -11,7 +11,7 @@ use orama_volume::{LeaveError, Probe, ProbeError};
 
 use super::machine::{Event, Exit, Found, Phase};
 use super::{BootActor, CLOSE_DOWN_TIMEOUT, Enrolled, Probed, mesh_state};
-use crate::custody::{AnnounceReboot, WITHDRAW_LIMIT, WithdrawShares};
+use crate::custody::{AnnounceReboot, MAY_BE_LEFT, WITHDRAW_LIMIT, WithdrawShares};
 use crate::describe;
 use crate::facts::{ApiToken, Identity, Scope};
 use crate::registry::Registry;
@@ -133,6 +133,7 @@ impl BootActor {
         let why = self.state.reason.clone();
         let comes_back = self.state.exit == Some(Exit::Reboot);
         let leaves = self.state.phase == Phase::Leaving;
+        let console = Arc::clone(&self.console);
         let close = async move {
             if comes_back {
                 // So that the holders of the key give it back at once. Without them it takes longer; no more.
@@ -141,7 +142,12 @@ impl BootActor {
             let orderly = async {
                 let stopped = until_answered(|| registry.services.ask(StopAll { why: why.clone() }));
                 match leaves {
-                    true => drop(join(withdraw_shares(registry.clone()), stopped).await),
+                    true => {
+                        let (asked, _) = join(withdraw_shares(registry.clone()), stopped).await;
+                        if !asked {
+                            console.line(MAY_BE_LEFT);
+                        }
+                    }
                     false => stopped.await,
                 }
                 until_answered(|| registry.unlock.ask(Close)).await
@@ -210,11 +216,10 @@ impl BootActor {
 }
 
 /// What the guardians keep for a node that leaves is deleted; without them, and after a limit, it leaves all the same.
-pub(super) async fn withdraw_shares(registry: Registry) {
+/// False when they were not asked.
+pub(super) async fn withdraw_shares(registry: Registry) -> bool {
     let limit = WITHDRAW_LIMIT + Duration::from_secs(1);
-    if !matches!(tokio::time::timeout(limit, registry.custody.ask(WithdrawShares)).await, Ok(Ok(()))) {
-        tracing::warn!("this node's shares may be left at its guardians");
-    }
+    matches!(tokio::time::timeout(limit, registry.custody.ask(WithdrawShares)).await, Ok(Ok(true)))
 }
 
 /// Asks until an answer comes. An actor that is gone for good is the supervisor's to report: the node reboots then.

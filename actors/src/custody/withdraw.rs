@@ -18,27 +18,50 @@ use super::{CustodyActor, Open};
 use crate::ports::Console;
 use crate::unlock::GUARDIAN_TIMEOUT;
 
+/// How long the record may take to be read on a node that leaves as soon as it runs.
+pub(crate) const OPEN_LIMIT: Duration = Duration::from_secs(3);
 /// How long a share that is on its way to a guardian may take to arrive before it is deleted there.
 const UNDER_WAY: Duration = Duration::from_secs(2);
 /// When the answer comes at the latest, whatever the guardians do.
 pub(crate) const WITHDRAW_LIMIT: Duration = Duration::from_secs(8);
 
+pub(crate) const MAY_BE_LEFT: &str =
+    "this node's shares may be left at its guardians: overwrite this whole disk before it leaves your hands";
+
 /// Under way or done: whoever asks again gets the same answer.
 pub(super) type Withdrawal = Shared<LocalBoxFuture<'static, ()>>;
 
-/// Deletes every share of this node's key at everybody who may have one. Answered when that is done or cannot be.
+/// Answered once the record is read. For a node that is about to be marked: a marked header is not read any more, and
+/// without its record nobody knows who has the shares.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
+pub struct UntilOpen;
+
+/// Deletes every share of this node's key at everybody who may have one. Answered when that is done or cannot be, and
+/// then the console has been told; false when this actor does not know who they are.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "bool")]
 pub struct WithdrawShares;
 
-impl Handler<WithdrawShares> for CustodyActor {
+impl Handler<UntilOpen> for CustodyActor {
     type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, _: UntilOpen, _: &mut Self::Context) -> Self::Result {
+        if self.open.is_some() {
+            return Box::pin(std::future::ready(()).into_actor(self));
+        }
+        Box::pin(Arc::clone(&self.opened).notified_owned().into_actor(self))
+    }
+}
+
+impl Handler<WithdrawShares> for CustodyActor {
+    type Result = ResponseActFuture<Self, bool>;
 
     fn handle(&mut self, _: WithdrawShares, _: &mut Self::Context) -> Self::Result {
         let console = Arc::clone(&self.console);
         match self.open.as_mut() {
-            Some(open) => Box::pin(open.withdraw(console).into_actor(self)),
-            None => Box::pin(std::future::ready(()).into_actor(self)),
+            Some(open) => Box::pin(open.withdraw(console).map(|()| true).into_actor(self)),
+            None => Box::pin(std::future::ready(false).into_actor(self)),
         }
     }
 }
@@ -64,7 +87,7 @@ impl Open {
             let asked = withdraw_from(&asker, guardians);
             let told = match tokio::time::timeout(WITHDRAW_LIMIT, asked).await {
                 Ok(answers) => told(&answers, volume),
-                Err(_) => "this node's shares may be left at its guardians".to_owned(),
+                Err(_) => MAY_BE_LEFT.to_owned(),
             };
             console.line(&told);
             tracing::info!("{told}");

@@ -146,6 +146,7 @@ pub struct Node {
     pub mesh: Arc<Loopback>,
     pub page: SocketAddr,
     pub held: HeldShares,
+    record: Record,
     _logs: tempfile::TempDir,
 }
 
@@ -202,14 +203,6 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     let record = Record::new(volume.clone());
     let held = HeldShares::new(volume.clone(), record.clone(), registry.clone(), screen.clone());
     actix_rt::spawn(held.clone().follow_volume());
-    if options.custody {
-        let mut settings = CustodySettings::new(options.guardian_port);
-        settings.look_every = Duration::from_millis(500);
-        let (of_node, record, of_screen) = (registry.clone(), record.clone(), screen.clone());
-        supervise("custody", &registry.custody, restarts, INTENSITY, escalate, move |_| {
-            CustodyActor::new(of_node.clone(), record.clone(), of_screen.clone(), settings)
-        });
-    }
     let settings = Arc::new(EnrollSettings {
         mode: options.mode,
         gateway_url: options.gateway_url,
@@ -237,10 +230,30 @@ pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     supervise("boot", &registry.boot, restarts, INTENSITY, escalate, move |_| {
         BootActor::new(of_node.clone(), volume.clone(), screen.clone(), switch.clone())
     });
-    Node { registry, console, power, mesh, page, held, _logs: logs }
+    let node = Node { registry, console, power, mesh, page, held, record, _logs: logs };
+    if options.custody {
+        node.start_custody(options.guardian_port);
+    }
+    node
 }
 
 impl Node {
+    pub fn start_custody(&self, guardian_port: u16) {
+        let mut settings = CustodySettings::new(guardian_port);
+        settings.look_every = Duration::from_millis(500);
+        let (registry, record) = (self.registry.clone(), self.record.clone());
+        let screen: Arc<dyn Console> = self.console.clone();
+        let escalate = |gave_up| panic!("{gave_up}");
+        supervise(
+            "custody",
+            &self.registry.custody,
+            &self.registry.restarts,
+            INTENSITY,
+            escalate,
+            move |_| CustodyActor::new(registry.clone(), record.clone(), screen.clone(), settings),
+        );
+    }
+
     /// As the enroll actor does it before provisioning; tests that provision by themselves have none.
     pub fn mesh_up(&self) {
         let key = orama_mesh::PrivateKey::generate();
