@@ -44,6 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
+    let not_taken = pid1::memory::keep_little();
     pid1::mounts::mount_early()?;
     let terminal = Arc::new(Terminal::open()?);
     let log = AgentLog::default();
@@ -56,7 +57,7 @@ fn run() -> Result<std::convert::Infallible, Box<dyn std::error::Error>> {
     let image = image::read()?;
     let slot = image.booted.slot;
     screen.line(&format!("agent {} is PID 1, slot {slot}, root verified", env!("CARGO_PKG_VERSION")));
-    for missed in pid1::hardening::apply(Path::new("/proc/sys")) {
+    for missed in not_taken.into_iter().chain(pid1::hardening::apply(Path::new("/proc/sys"))) {
         tracing::warn!("{missed}");
     }
     pid1::power::take_ctrl_alt_del()?;

@@ -2,6 +2,7 @@
 //! Owns no policy: when to reboot is the boot actor's decision, this file only carries it out.
 
 pub mod hardening;
+pub mod memory;
 pub mod mounts;
 pub mod orphans;
 pub mod power;

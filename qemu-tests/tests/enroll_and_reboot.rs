@@ -8,6 +8,9 @@ use qemu_tests::node;
 use qemu_tests::outcome::OrFail;
 use qemu_tests::scenario::{BOOT_LIMIT, Enrolled, PROVISION_LIMIT, Scenario};
 
+/// Resident, once everything runs.
+const AGENT_LIMIT_BYTES: u64 = 12 << 20;
+
 #[test]
 fn a_node_enrols_serves_reboots_unlocks_and_still_has_its_data() {
     let mut scenario = Scenario::prepare("enroll-and-reboot", Image::Small).or_fail();
@@ -50,6 +53,7 @@ fn running(scenario: &Scenario, enrolled: &Enrolled) {
     assert_eq!(status.node_id.as_deref(), Some(enrolled.node_id.as_str()));
     assert_eq!(status.slot, "a");
     assert_eq!(status.agent.root_processes, 1, "the agent is the only process of root");
+    assert!(status.agent.rss_bytes <= AGENT_LIMIT_BYTES, "{} bytes", status.agent.rss_bytes);
     assert!(status.alarms.is_empty(), "{:?}", status.alarms);
     for service in ["rqlite", "gateway"] {
         assert_eq!(status.services[service].state, "running", "{:?}", status.services);
@@ -122,6 +126,7 @@ fn row_is_still_there(scenario: &Scenario, enrolled: &Enrolled) {
     let unlock = status.unlock.expect("how the unlock went");
     assert!(unlock.good >= 3 && unlock.needed == 3 && unlock.holders == 5, "{unlock:?}");
     assert_eq!(status.agent.root_processes, 1);
+    assert!(status.agent.rss_bytes <= AGENT_LIMIT_BYTES, "{} bytes", status.agent.rss_bytes);
     let answer = node::query(scenario.network(), enrolled.address, "SELECT name FROM survivors").or_fail();
     assert!(answer.text().contains("written before the reboot"), "{}", answer.text());
 }

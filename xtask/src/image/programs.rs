@@ -1,4 +1,4 @@
-//! Our own programs as static release binaries, in a target folder of their own so that their flags do
+//! Our own programs as static and small binaries, in a target folder of their own so that their flags do
 //! not make the rest of the workspace build again.
 
 use std::path::{Path, PathBuf};
@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use super::tool::{ToolError, run_visibly, tool};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// Of the workspace's Cargo.toml.
+const PROFILE: &str = "image";
 
 /// Static programs, by package: those of an image, and the operator's command, which is released beside it.
 const PACKAGES: [&str; 5] = ["orama-agent", "orama-gateway", "vault-guardian", "orama-init", "orama"];
@@ -77,7 +79,7 @@ fn cargo(
     more: &[&str],
 ) -> Result<PathBuf, ProgramsError> {
     let mut command = tool(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(workspace).args(["build", "--release", "--locked", "--target", TARGET]);
+    command.current_dir(workspace).args(["build", "--profile", PROFILE, "--locked", "--target", TARGET]);
     command.args(packages.iter().flat_map(|package| ["--package", *package])).args(more);
     // Paths of this machine must not end up in a binary: they would make it differ between builders.
     let home = std::env::var("CARGO_HOME")
@@ -91,7 +93,7 @@ fn cargo(
     command.env_remove("RUSTFLAGS").env_remove("CARGO_MAKEFLAGS");
     run_visibly(&mut command)
         .map_err(|source| ProgramsError::Cargo { packages: packages.to_vec(), source })?;
-    Ok(target.join(TARGET).join("release"))
+    Ok(target.join(TARGET).join(PROFILE))
 }
 
 /// A program that needs a loader would find none in the initramfs, and a wrong one in the image.
