@@ -69,7 +69,7 @@ pub async fn run(config: Config, image: Image, screen: Arc<Screen>) -> Result<En
     let console: Arc<dyn Console> = screen.clone();
     guard_machine(&registry);
 
-    let uplink = bring_up_network(&config, &console);
+    let uplink = bring_up_network(&config, &registry, &console);
     let escalate = {
         let power = Arc::clone(&power);
         move |gave_up: GaveUp| power.reboot(&gave_up.to_string())
@@ -221,14 +221,24 @@ fn serve_guardian(registry: &Registry, roster: &Roster, header: &Header, console
 }
 
 /// Starts the uplink and narrates it. Nobody waits for it: an enrolled node reads its header meanwhile.
-fn bring_up_network(config: &Config, console: &Arc<dyn Console>) -> watch::Receiver<UplinkStatus> {
+fn bring_up_network(
+    config: &Config,
+    registry: &Registry,
+    console: &Arc<dyn Console>,
+) -> watch::Receiver<UplinkStatus> {
     let (task, status) = orama_uplink::bring_up(config.network.clone(), PathBuf::from(RESOLV_CONF));
     actix_rt::spawn(task);
-    let (mut told, console) = (status.clone(), Arc::clone(console));
+    let (mut told, facts, console) = (status.clone(), registry.facts.clone(), Arc::clone(console));
     actix_rt::spawn(async move {
         while told.changed().await.is_ok() {
-            let line = format!("network: {}", *told.borrow_and_update());
+            let (line, has_address) = {
+                let status = told.borrow_and_update();
+                (format!("network: {}", *status), status.lease().is_some())
+            };
             console.line(&line);
+            if has_address {
+                facts.set_network_up();
+            }
         }
     });
     status

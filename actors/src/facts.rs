@@ -41,6 +41,8 @@ struct Inner {
 pub struct NodeFacts {
     pub phase: Phase,
     pub reason: String,
+    /// The uplink has had an address since power-on.
+    pub network_up: bool,
     pub identity: Option<Identity>,
     /// None: the API must not listen.
     pub api_token: Option<ApiToken>,
@@ -84,6 +86,7 @@ impl Default for Facts {
         let node = NodeFacts {
             phase: Phase::Starting,
             reason: String::new(),
+            network_up: false,
             identity: None,
             api_token: None,
             volume_ready: false,
@@ -118,6 +121,11 @@ impl Facts {
             node.phase = phase;
             reason.clone_into(&mut node.reason);
         });
+    }
+
+    /// Written by whoever brings up the uplink; the agent's composition.
+    pub fn set_network_up(&self) {
+        self.0.node.send_if_modified(|node| !std::mem::replace(&mut node.network_up, true));
     }
 
     /// What policies may refer to, once the node has a name.

@@ -23,6 +23,7 @@ fn options(gateway: &Gateway, guardians: &Guardians) -> Options {
         mode: EnrollMode::Websocket,
         owner: None,
         custody: false,
+        network: true,
     }
 }
 

@@ -34,6 +34,7 @@ fn options(gateway: &Gateway, guardians: &Guardians, custody: bool) -> Options {
         mode: EnrollMode::Websocket,
         owner: Some(owner().public_key().address()),
         custody,
+        network: true,
     }
 }
 

@@ -43,6 +43,20 @@ async fn one_guardian_down_and_one_silent_cost_nothing() {
     assert_eq!(answers, ["unreachable", "timed-out", "good", "good", "good"]);
 }
 
+#[actix::test]
+async fn wireguard_comes_up_when_the_uplink_has_its_address_and_loses_no_handshake() {
+    let guardians = Guardians::start();
+    let base = enrolled(&guardians).await;
+    let options = Options { network: false, ..Options::without_gateway(guardians.port) };
+    let node = power_on(base.path(), options);
+    node.wait_for(Phase::Joining, SOON).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(node.mesh.peers(), None, "its first handshake would be lost");
+    node.registry.facts.set_network_up();
+    node.wait_for(Phase::Running, SOON).await;
+    assert_eq!(node.status().await.unlock.unwrap().attempts, 1);
+}
+
 /// What each guardian answered, once all had the time to.
 async fn heard_out(node: &Node) -> Vec<String> {
     for _ in 0..100 {

@@ -22,6 +22,9 @@ use crate::wg::BringUp;
 
 /// Pause before an actor that did not answer is asked again: its supervisor needs 50 ms to make it anew.
 const ASK_AGAIN: Duration = Duration::from_millis(250);
+/// How long WireGuard waits for the uplink's address. Its first handshake goes out as it comes up; one that finds no
+/// network is lost, and the next comes 5 s later. A network that takes longer than this is found by those.
+const NETWORK_LIMIT: Duration = Duration::from_secs(30);
 /// How long the announcement of a reboot may hold it up.
 const ANNOUNCE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -77,7 +80,14 @@ impl BootActor {
     pub(super) fn bring_up_mesh(&self, context: &mut Context<Self>) {
         let Some(enrolled) = self.enrolled.clone() else { return };
         let wg = self.registry.wg.clone();
+        let mut facts = self.registry.facts.watch();
         let up = async move {
+            if tokio::time::timeout(NETWORK_LIMIT, facts.wait_for(|node| node.network_up)).await.is_err() {
+                tracing::warn!(
+                    "no network after {} s; WireGuard comes up all the same",
+                    NETWORK_LIMIT.as_secs()
+                );
+            }
             loop {
                 let config = match mesh_state::wg_config(&enrolled.state) {
                     Ok(config) => config,

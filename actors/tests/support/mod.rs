@@ -158,6 +158,8 @@ pub struct Options {
     pub owner: Option<orama_wallet::Address>,
     /// Whether the node takes care of its key after it is up. Without, nothing changes at the guardians.
     pub custody: bool,
+    /// Whether the uplink has its address at once.
+    pub network: bool,
 }
 
 impl Options {
@@ -170,6 +172,7 @@ impl Options {
             mode: EnrollMode::Websocket,
             owner: None,
             custody: false,
+            network: true,
         }
     }
 }
@@ -181,6 +184,9 @@ pub fn power_on(base: &Path, options: Options) -> Node {
 
 pub fn power_on_with(volume: Arc<dyn DataVolume>, options: Options) -> Node {
     let registry = Registry::default();
+    if options.network {
+        registry.facts.set_network_up();
+    }
     let console = Arc::new(Screen::default());
     let screen: Arc<dyn Console> = console.clone();
     let power = Arc::new(Switch::default());
