@@ -84,6 +84,21 @@ impl Place {
         fs::write(&path, text).map_err(|source| self.failed(name, source))?;
         Ok(path)
     }
+
+    /// The files of `from`, the node's own configuration in the tree: the tree may be below /tmp.
+    fn copy(&self, from: &Path, name: &str) -> Result<PathBuf, SpawnError> {
+        let to = self.0.join(name);
+        let files = || {
+            fs::create_dir_all(&to)?;
+            for entry in fs::read_dir(from)? {
+                let entry = entry?;
+                fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+            Ok(())
+        };
+        files().map_err(|source| SpawnError::File { path: from.to_owned(), source })?;
+        Ok(to)
+    }
 }
 
 pub fn run(arguments: &Arguments) -> Result<(), SpawnError> {
@@ -251,8 +266,7 @@ fn throughput(
         let text = fs::read_to_string(&path).map_err(|source| SpawnError::File { path, source })?;
         let mut text = text.replace("/opt/orama/.orama/data/", &format!("{}/data/", place.0.display()));
         if let Some(folder) = config {
-            // The node's own configuration, from the tree.
-            let here = workspace.root.join("image").join(folder);
+            let here = place.copy(&workspace.root.join("image").join(folder), folder)?;
             text = text.replace(&format!("/etc/orama/{folder}"), &here.display().to_string());
         }
         let profile = place.write(&format!("{service}.toml"), &text)?;
