@@ -128,7 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, TestError> {
     if wants(Tier::Vm) {
         tiers::vm(&workspace, only, &mut report);
         if "demo".contains(only) {
-            tiers::demo(&mut report);
+            tiers::demo(&workspace, &mut report);
         }
     }
     Ok(report.close())

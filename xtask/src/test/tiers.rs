@@ -87,15 +87,15 @@ pub fn vm(workspace: &Workspace, only: &str, report: &mut Report) {
     });
 }
 
-/// The README's first command, as a newcomer runs it.
-pub fn demo(report: &mut Report) {
+/// The README's first command, as a newcomer runs it. Through cargo: by now this very program may have been built
+/// anew, and the file that we were started from be gone.
+pub fn demo(workspace: &Workspace, report: &mut Report) {
     let started = Instant::now();
     println!("\n== vm demo");
-    let outcome = std::env::current_exe().map_err(|error| error.to_string()).and_then(|program| {
-        let (count, note) = libtest::run(Command::new(program).args(["demo", "--once"]), DEMO_LIMIT);
-        if count.failed == 0 { Ok(()) } else { Err(note) }
-    });
-    report.add_step("vm", "demo", started, outcome);
+    let mut demo = cargo();
+    demo.current_dir(&workspace.root).args(["xtask", "demo", "--once"]);
+    let (count, note) = libtest::run(&mut demo, DEMO_LIMIT);
+    report.add_step("vm", "demo", started, if count.failed == 0 { Ok(()) } else { Err(note) });
 }
 
 fn separate(workspace: &Workspace, only: &str, keep: impl Fn(&TestTarget) -> bool) -> Vec<TestTarget> {
