@@ -89,7 +89,8 @@ pub fn need_root(command: &str) -> Result<(), Failure> {
     .next("run it again with sudo; nothing has been started"))
 }
 
-/// The program to start: an absolute path, one below here, or a name in PATH.
+/// The program to start: an absolute path, one below here, or a name in PATH. Its folder is free of symlinks; its own
+/// name is as given, because programs that are several at once look at what they were called.
 pub fn find_program(name: &str) -> Result<PathBuf, Failure> {
     let given = Path::new(name);
     let candidates: Vec<PathBuf> = if name.contains('/') {
@@ -98,7 +99,10 @@ pub fn find_program(name: &str) -> Result<PathBuf, Failure> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
     };
-    let found = candidates.iter().find_map(|candidate| fs::canonicalize(candidate).ok());
+    let found = candidates.iter().filter(|candidate| candidate.is_file()).find_map(|candidate| {
+        let folder = fs::canonicalize(candidate.parent()?).ok()?;
+        Some(folder.join(candidate.file_name()?))
+    });
     found.ok_or_else(|| Failure::new(Exit::Usage, format!("{name}: no such program")))
 }
 
@@ -305,4 +309,26 @@ fn stdin() -> Result<OwnedFd, Failure> {
 
 fn stderr() -> Result<OwnedFd, Failure> {
     std::io::stderr().as_fd().try_clone_to_owned().map_err(|error| failure("pass stderr on", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_started_by_the_name_that_was_given() {
+        let place = tempfile::tempdir().unwrap();
+        let here = fs::canonicalize(place.path()).unwrap();
+        fs::create_dir(here.join("bin")).unwrap();
+        fs::write(here.join("bin/many"), "").unwrap();
+        symlink("many", here.join("bin/server")).unwrap();
+        symlink("bin", here.join("sbin")).unwrap();
+        let found = |name: &str| find_program(here.join(name).to_str().unwrap());
+        assert_eq!(found("sbin/server").unwrap(), here.join("bin/server"));
+        for wrong in ["bin", "bin/absent", "absent/server"] {
+            assert!(found(wrong).is_err(), "{wrong}");
+        }
+    }
 }
