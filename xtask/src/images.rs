@@ -222,7 +222,8 @@ fn place(from: &Path, to: &Path) -> Result<(), ImagesError> {
     std::os::unix::fs::symlink(from, to).map_err(failed)
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<(), ImagesError> {
+/// Copies a folder with all that is below it; `to` may be there already.
+pub fn copy_folder(from: &Path, to: &Path) -> Result<(), ImagesError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| ImagesError::File { path, source }

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::samples::{aim, busy, line, median};
 use crate::image::{self, ImageError};
+use crate::images::{self, ImagesError};
 use crate::setup::{self, SetupError};
 use crate::workspace::{Workspace, WorkspaceError, cargo};
 use crate::{host, workspace};
@@ -39,6 +40,8 @@ pub enum SpawnError {
     Workspace(#[from] WorkspaceError),
     #[error("building the services")]
     Services(#[from] ImageError),
+    #[error("copying a service's configuration")]
+    Configuration(#[from] ImagesError),
     #[error("using {path}")]
     File {
         path: PathBuf,
@@ -83,21 +86,6 @@ impl Place {
         let path = self.0.join(name);
         fs::write(&path, text).map_err(|source| self.failed(name, source))?;
         Ok(path)
-    }
-
-    /// The files of `from`, the node's own configuration in the tree: the tree may be below /tmp.
-    fn copy(&self, from: &Path, name: &str) -> Result<PathBuf, SpawnError> {
-        let to = self.0.join(name);
-        let files = || {
-            fs::create_dir_all(&to)?;
-            for entry in fs::read_dir(from)? {
-                let entry = entry?;
-                fs::copy(entry.path(), to.join(entry.file_name()))?;
-            }
-            Ok(())
-        };
-        files().map_err(|source| SpawnError::File { path: from.to_owned(), source })?;
-        Ok(to)
     }
 }
 
@@ -266,7 +254,9 @@ fn throughput(
         let text = fs::read_to_string(&path).map_err(|source| SpawnError::File { path, source })?;
         let mut text = text.replace("/opt/orama/.orama/data/", &format!("{}/data/", place.0.display()));
         if let Some(folder) = config {
-            let here = place.copy(&workspace.root.join("image").join(folder), folder)?;
+            // The node's own configuration; a copy, because the tree may be below /tmp.
+            let here = place.0.join(folder);
+            images::copy_folder(&workspace.root.join("image").join(folder), &here)?;
             text = text.replace(&format!("/etc/orama/{folder}"), &here.display().to_string());
         }
         let profile = place.write(&format!("{service}.toml"), &text)?;
